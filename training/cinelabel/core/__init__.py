@@ -1,1 +1,1 @@
-"""."""
+"""What every room shares: errors, files, structures, grids, measures, the review record."""
