@@ -76,3 +76,30 @@ class Study:
     def frame(self, t: int) -> np.ndarray:
         """The image (x, y, z) float32 of phase `t`, a view."""
         return self.frames[..., t]
+
+
+def require_image(frames: np.ndarray, where: object) -> None:
+    """Refuse frames (x, y, z, t) that hold no image: voxels not finite, or all the same.
+
+    Raises:
+        InputError: naming `where`, how many voxels are not finite and the first slice with one.
+    """
+    bad = np.zeros(frames.shape[2:], np.int64)
+    low, high = np.inf, -np.inf
+    for t in range(frames.shape[3]):  # a frame at a time, to keep the masks small
+        finite = np.isfinite(frames[..., t])
+        bad[:, t] = np.count_nonzero(~finite, axis=(0, 1))
+        if not bad[:, t].any():
+            low, high = min(low, frames[..., t].min()), max(high, frames[..., t].max())
+    if bad.any():
+        t = int(bad.any(axis=0).argmax())
+        z = int(bad[:, t].argmax())
+        frame = f" of frame {t}" if frames.shape[3] > 1 else ""
+        raise InputError(
+            f"has {bad.sum()} voxels that are NaN or infinite, the first in slice {z}{frame} "
+            "(counted from 0)",
+            where=where,
+            remedy="Repair or export the image again",
+        )
+    if low == high:
+        raise InputError(f"is constant, every voxel is {low:g}", where=where)
