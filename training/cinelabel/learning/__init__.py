@@ -1,1 +1,1 @@
-"""."""
+"""Learning: training configurations, data, losses and the loop; torch only in its modules."""

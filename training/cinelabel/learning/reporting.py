@@ -1,0 +1,78 @@
+"""What a person sees of a run: a Rich progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_EVERY_S = 15.0  # a plain line of preparation work at most this often
+
+
+class Reporter:
+    """Progress with a rate and the remaining time; use as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = float("-inf")
+
+    def __enter__(self) -> Reporter:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def progress(self, done: int, total: int, what: str, detail: str = "") -> None:
+        """Move the bar called `what`; elsewhere a line now and then and one at the end."""
+        if self.console.is_terminal:
+            self._move(done, total, what, detail)
+        elif done >= total or time.monotonic() - self._last_line >= PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
+            self.note(f"{what}: {done}/{total} {detail}".rstrip())
+
+    def step(
+        self, done: int, total: int, loss: float, learning_rate: float, rate: float, log: bool
+    ) -> None:
+        """A training step is done; `rate` in steps a second (0: not known yet)."""
+        detail = f"loss {loss:.4f}, lr {learning_rate:.2e}, {rate:.2f} steps/s"
+        if self.console.is_terminal:
+            self._move(done, total, "training", detail)
+        elif log or done == total:
+            left = timedelta(seconds=round((total - done) / rate)) if rate > 0 else "?"
+            self.note(f"step {done}/{total}: {detail}, {left} left")
+
+    def _move(self, done: int, total: int, what: str, detail: str) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total, detail=detail)
+        task = self._tasks[what]
+        self._bar.update(task, completed=done, total=total, detail=detail)

@@ -1,0 +1,174 @@
+"""The folder of a training run: its configuration, checkpoints, metrics and result.
+
+    config.yaml  metrics.csv  tensorboard/  checkpoints/step-00001000/  weights.safetensors
+    summary.json
+
+A checkpoint is a folder that appears whole: `weights.safetensors`, `average.safetensors`,
+`optimiser.pt` (tensors and numbers, read with weights_only=True) and `checkpoint.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cinelabel.core.errors import RunError
+from cinelabel.core.files import atomic_write, write_json, write_text
+from cinelabel.learning import config as configuration
+from cinelabel.learning.config import TrainConfig
+from cinelabel.models.folders import whole_folder
+
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All a run needs to go on: `step` steps are done; tensors are on the CPU."""
+
+    step: int
+    seconds: float
+    weights: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor]
+    optimiser: dict[str, Any]
+    random_state: torch.Tensor
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and files of one run."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def weights_file(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    def begin(self, config: TrainConfig) -> None:
+        """Make the folder, or check that it belongs to this configuration.
+
+        Raises RunError naming the first key that differs from the run's own configuration.
+        """
+        if self.config_file.exists():
+            before = configuration.load(self.config_file)
+            if difference := configuration.first_difference(before, config):
+                key, old, new = difference
+                raise RunError(
+                    f"the run was begun with {key} = {old}, not {new}",
+                    where=self.path,
+                    remedy="Use another run folder, or the configuration in its config.yaml",
+                )
+        write_text(self.config_file, config.to_yaml())
+
+    def config(self) -> TrainConfig:
+        """The resolved configuration of the run; RunError if the folder holds none."""
+        return configuration.load(self.config_file)
+
+    def summary(self) -> dict[str, Any]:
+        """What the finished run says of itself; RunError if it is not finished."""
+        if not (self.summary_file.exists() and self.weights_file.exists()):
+            raise RunError("the run is not finished", where=self.path, remedy="Train it to its end")
+        try:
+            return json.loads(self.summary_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError("this is not a summary of a run", where=self.summary_file) from error
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The final weights; RunError if the file is missing or damaged."""
+        return _read_tensors(self.weights_file)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint folder whole and drop all but the newest ones."""
+        target = self.path / "checkpoints" / f"step-{checkpoint.step:08d}"
+        if not target.exists():
+            with whole_folder(target) as folder:
+                save_file(checkpoint.weights, folder / "weights.safetensors")
+                save_file(checkpoint.average, folder / "average.safetensors")
+                state = {"optimiser": checkpoint.optimiser, "random": checkpoint.random_state}
+                torch.save(state, folder / "optimiser.pt")
+                facts = {"step": checkpoint.step, "seconds": checkpoint.seconds}
+                write_json(folder / "checkpoint.json", facts)
+        for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint, or None; RunError naming the file that is damaged."""
+        folders = self._checkpoints()
+        if not folders:
+            return None
+        folder = folders[-1]
+        state_file = folder / "optimiser.pt"
+        try:
+            facts = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+            state = torch.load(state_file, weights_only=True, map_location="cpu")
+        except (OSError, ValueError, RuntimeError, EOFError) as error:
+            raise _damaged(state_file) from error
+        return Checkpoint(
+            step=facts["step"],
+            seconds=facts["seconds"],
+            weights=_read_tensors(folder / "weights.safetensors"),
+            average=_read_tensors(folder / "average.safetensors"),
+            optimiser=state["optimiser"],
+            random_state=state["random"],
+        )
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("step-*"))
+
+    def finish(self, weights: dict[str, torch.Tensor], summary: dict[str, Any]) -> None:
+        """Write the final weights, then the summary that marks the run as finished."""
+        with atomic_write(self.weights_file) as temporary:
+            save_file(weights, temporary)
+        write_json(self.summary_file, summary)
+
+
+class MetricsFile:
+    """`metrics.csv`, one row a logged step; rows after the step a run resumes at are dropped."""
+
+    def __init__(self, path: Path, columns: list[str], resumed_at: int) -> None:
+        self.path, self.columns = path, columns
+        kept: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as stream:
+                kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= resumed_at]
+        with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add a row; columns without a value stay empty."""
+        with self.path.open("a", newline="", encoding="utf-8") as stream:
+            csv.DictWriter(stream, self.columns).writerow(row)
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(
+        "the file is missing or damaged", where=path, remedy="Delete its folder to go on without it"
+    )

@@ -1,0 +1,167 @@
+"""Supervised training of a network on labelled slices: `train` runs or resumes one run folder."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import nn
+
+import cinelabel
+from cinelabel.core.files import sha256
+from cinelabel.core.labels import STRUCTURES
+from cinelabel.learning.config import TrainConfig
+from cinelabel.learning.data import (
+    Augment,
+    BatchSource,
+    SliceCache,
+    build_augmentation,
+    open_caches,
+)
+from cinelabel.learning.loop import TrainingLoop, make_fabric
+from cinelabel.learning.losses import SegmentationLoss, slice_dice
+from cinelabel.learning.reporting import Reporter
+from cinelabel.learning.run_folder import RunFolder
+from cinelabel.networks import build
+from cinelabel.networks.nnunet import on_cpu
+
+HEART = "heart"  # what a network of two classes segments
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a call of `train` ended; `dice` is empty unless the run is finished."""
+
+    run: Path
+    step: int
+    finished: bool
+    dice: dict[str, float]
+
+
+def score_names(classes: int) -> list[str]:
+    """Names of the validation scores of a network with so many classes."""
+    names = [s.name for s in STRUCTURES] if classes == len(STRUCTURES) + 1 else [HEART]
+    if len(names) != classes - 1:
+        names = [f"class_{value}" for value in range(1, classes)]
+    return [f"dice_{name}" for name in names]
+
+
+def train(
+    config: TrainConfig,
+    run: Path,
+    *,
+    reporter: Reporter | None = None,
+    caches: tuple[SliceCache, SliceCache] | None = None,
+    augment: Augment | None = None,
+) -> TrainResult:
+    """Train, or go on training, the run in folder `run`; a finished run returns at once.
+
+    caches (training, validation) and augment replace those that the configuration asks for.
+    Raises RunError if the folder belongs to another configuration or training diverges.
+    """
+    folder = RunFolder(run)
+    folder.begin(config)
+    if folder.summary_file.exists() and folder.weights_file.exists():
+        summary = folder.summary()
+        return TrainResult(run, summary["steps"], True, summary["dice"])
+    fabric = _start(config)
+    with reporter or Reporter(Console(quiet=not fabric.is_global_zero)) as shown:
+        if caches is None:
+            where = config.data.folder or run.parent / "data"
+            with fabric.rank_zero_first():
+                caches = open_caches(config, where, shown.progress)
+        loop = _build_loop(config, folder, fabric, shown, caches, augment)
+        state = loop.run()
+        if not loop.finished:
+            shown.note(f"stopped after step {state.step}; the same command goes on from there")
+            return TrainResult(run, state.step, False, {})
+        if state.scored_at != state.step:  # killed between the last checkpoint and here
+            loop.score()
+        summary = _summary(config, loop)
+        if fabric.is_global_zero:
+            folder.finish(on_cpu(loop.average.average), summary)
+        return TrainResult(run, state.step, True, summary["dice"])
+
+
+def _start(config: TrainConfig) -> Fabric:
+    """Threads, seed and devices of the run."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    fabric = make_fabric(config)
+    fabric.launch()
+    return fabric
+
+
+def _build_loop(
+    config: TrainConfig,
+    folder: RunFolder,
+    fabric: Fabric,
+    reporter: Reporter,
+    caches: tuple[SliceCache, SliceCache],
+    augment: Augment | None,
+) -> TrainingLoop:
+    training, validation = caches
+    augment = augment or build_augmentation(config.augmentation)
+    names = score_names(config.network.classes)
+    return TrainingLoop(
+        config,
+        folder,
+        fabric,
+        build(config.network),
+        BatchSource(training, config.batch_size, config.seed, augment, fabric.global_rank),
+        SegmentationLoss(),
+        _validation(validation, names, config.batch_size),
+        names,
+        reporter,
+    )
+
+
+def _validation(
+    cache: SliceCache, names: list[str], batch_size: int
+) -> Callable[[nn.Module, Fabric], dict[str, float]]:
+    """Mean Dice of each structure over the slices that have it, in truth or as predicted."""
+
+    def validate(network: nn.Module, fabric: Fabric) -> dict[str, float]:
+        scores = []
+        for start in range(0, len(cache), batch_size):
+            images = cache.images[start : start + batch_size].astype(np.float32)
+            labels = np.array(cache.labels[start : start + batch_size])
+            with fabric.autocast():
+                logits = network(torch.from_numpy(images)[:, None].to(fabric.device))
+            truth = torch.from_numpy(labels).to(fabric.device)
+            scores.append(slice_dice(logits.argmax(1), truth, len(names) + 1))
+        means = torch.cat(scores).nanmean(0).nan_to_num(0.0)
+        return dict(zip(names, means.tolist(), strict=True))
+
+    return validate
+
+
+def _summary(config: TrainConfig, loop: TrainingLoop) -> dict[str, Any]:
+    scores = loop.state.scores
+    return {
+        "name": config.name,
+        "task": config.data.task,
+        "steps": config.steps,
+        "seconds": round(loop.state.seconds, 1),
+        "dice": {name.removeprefix("dice_"): round(v, 5) for name, v in scores.items()},
+        "network": config.network.to_dict(),
+        "parameters": sum(p.numel() for p in loop.network.parameters()),
+        "seed": config.seed,
+        "precision": config.precision,
+        "device": str(loop.fabric.device),
+        "threads": torch.get_num_threads(),
+        "config_sha256": sha256(loop.folder.config_file),
+        "versions": {
+            "cinelabel": cinelabel.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,49 @@
+"""Folders that appear whole or not at all: written under another name, flushed, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cinelabel.core.errors import OutputError
+
+PARTIAL = ".partial-"
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its name when the block ends well.
+
+    `target` must not exist yet. After any failure nothing remains. Raises OutputError if the
+    folder cannot be written or `target` exists by then.
+    """
+    temporary = target.with_name(f"{PARTIAL}{target.name}-{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in [*temporary.rglob("*"), temporary]:
+            _flush(path)
+        if target.exists():
+            raise OutputError("the folder exists already", where=target)
+        os.rename(temporary, target)
+        _flush(target.parent)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"cannot be written, {reason}", where=target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """fsync a file or, where the system can, a folder."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
