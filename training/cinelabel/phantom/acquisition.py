@@ -1,9 +1,9 @@
 """From an ideal slice to what a scanner gives: coils, k-space, breathing, noise, grey values.
 
 First form. Breathing acts on whole heartbeats of a segmented Cartesian acquisition: each group of
-phase-encoding lines sees the slice displaced (a phase ramp in k-space for the in-plane part, another
-height of the anatomy for the through-plane part). Noise of a magnitude image is Rician (Gudbjartsson
-and Patz, Magn Reson Med 1995).
+phase-encoding lines sees the slice displaced (a phase ramp in k-space for the in-plane part,
+another height of the anatomy for the through-plane part). Noise of a magnitude image is Rician
+(Gudbjartsson and Patz, Magn Reson Med 1995).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Scanner:
 class Breathing:
     """Displacement of each heartbeat of one slice's acquisition.
 
-    `in_plane` (n, 2) in mm along the image axes, `through_plane` (n,) in mm, `phase_axis` the axis of
-    phase encoding, `interleaved` whether a heartbeat's lines are spread over k-space.
+    `in_plane` (n, 2) in mm along the image axes, `through_plane` (n,) in mm, `phase_axis` the axis
+    of phase encoding, `interleaved` whether a heartbeat's lines are spread over k-space.
     """
 
     in_plane: tuple[tuple[float, float], ...]
@@ -146,7 +146,7 @@ def acquire(
     """The magnitude image of one slice.
 
     Args:
-        images: ideal slices already weighted by the coils, float32 (n, m), one at each of `heights`.
+        images: ideal slices weighted by the coils, float32 (n, m), one at each of `heights`.
         pixel: pixel size (mm).
         scanner: resolution and noise.
         rng: source of the noise.

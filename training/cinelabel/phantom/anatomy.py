@@ -3,8 +3,8 @@
 A left ventricle as a deformed truncated ellipsoid whose wall keeps its volume while it contracts, a
 right ventricle wrapped round the septum, papillary muscles, atria and great vessels above a tilted
 valve plane. Sizes follow the ranges of healthy adults and of the common diseases as reported by
-Kawel-Boehm et al. (J Cardiovasc Magn Reson 2020, normal values: LV EDV 77-195 ml, EF 57-77 %) and by
-the groups of ACDC (Bernard et al., IEEE TMI 2018).
+Kawel-Boehm et al. (J Cardiovasc Magn Reson 2020, normal values: LV EDV 77-195 ml, EF 57-77 %) and
+by the groups of ACDC (Bernard et al., IEEE TMI 2018).
 
 Everything is expressed in the *heart frame*: millimetres, the long axis along z with the LV apex of
 the cavity at z = 0 and the mitral plane at z = length, the septum towards -x, anterior towards +y.
@@ -38,8 +38,8 @@ GROUPS: dict[str, float] = {
 class Ranges:
     """Uniform ranges of one group; lengths in mm, fractions without unit.
 
-    `radius` is the cavity's radius at ED, `length` apex to mitral plane, `wall` the mean wall at ED,
-    `ejection` the ejection fraction, `rv_depth` how far the right ventricle stands off the septum.
+    `radius` is the cavity's radius at ED, `length` apex to mitral plane, `wall` the mean wall at
+    ED, `ejection` the ejection fraction, `rv_depth` how far the right ventricle stands off the septum.
     """
 
     radius: tuple[float, float] = (21.0, 28.0)
@@ -62,7 +62,7 @@ RANGES: dict[str, Ranges] = {
 
 @dataclass(frozen=True)
 class Bump:
-    """A patch of the wall: centre and width in angle (rad) and in height (fraction of the length)."""
+    """A patch of the wall: centre and width in angle (rad) and in height (share of the length)."""
 
     angle: float
     angle_width: float
@@ -91,7 +91,7 @@ class Vessel:
 
 @dataclass(frozen=True)
 class Section:
-    """Borders of one short-axis section on the angle table, mm from the LV axis, float32 (ANGLES,)."""
+    """Borders of a short-axis section on the angle table, mm from the axis, float32 (ANGLES,)."""
 
     endocardium: np.ndarray
     epicardium: np.ndarray
@@ -344,7 +344,7 @@ def _with_disease(rng: np.random.Generator, heart: Heart) -> Heart:
 def _sample_papillaries(
     rng: np.random.Generator, radius: float
 ) -> tuple[tuple[float, float, float, float], ...]:
-    """(angle, radius mm, distance of the centre from the wall in radii, height of the root) each."""
+    """Each: angle, radius (mm), distance of the centre from the wall (radii), root's height."""
     muscles = []
     for side in (-1.0, 1.0):
         for _ in range(int(rng.choice([1, 2], p=[0.75, 0.25]))):

@@ -1,4 +1,4 @@
-"""Whole subjects: sampled hearts in sampled bodies at sampled scanners, as training slices or studies."""
+"""Whole subjects: sampled hearts in sampled bodies at sampled scanners, and studies of them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def scan_slice(
 
 
 def contraction_curve(frames: int, systole: float = 0.38) -> np.ndarray:
-    """Contraction 0 to 1 over one heartbeat, ED at frame 0, ES at `systole` of the cycle; (frames,)."""
+    """Contraction 0 to 1 over a heartbeat, ED at frame 0, ES at `systole` of it; (frames,)."""
     time = np.arange(frames) / frames
     rising = 0.5 - 0.5 * np.cos(np.pi * np.minimum(time / systole, 1.0))
     filling = np.clip((time - systole) / (0.85 - systole), 0.0, 1.0)
@@ -280,6 +280,7 @@ def write_cohort(
         InputError: for an unknown format or fewer than one study.
     """
     from cinelabel import studies as study_files
+    from cinelabel.studies import dicom
 
     if file_format not in ("nifti", "dicom", "both"):
         raise InputError("the format is nifti, dicom or both", where=file_format)
@@ -292,7 +293,7 @@ def write_cohort(
         if file_format in ("nifti", "both"):
             study_files.save_image(folder / f"{made.study.name}.nii.gz", made.study)
         if file_format in ("dicom", "both"):
-            study_files.write_cine(folder / "dicom", made.study)
+            dicom.write_cine(folder / "dicom", made.study)
         study_files.save_label(folder / f"{made.study.name}_gt.nii.gz", made.labels, made.study)
         write_json(folder / "truth.json", made.truth)
         folders.append(folder)

@@ -39,7 +39,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane's pixels: (n, n) heart-frame coordinates in mm at z = 0 axis position, and pixel size."""
+    """A plane's pixels: heart-frame coordinates (n, m) in mm, and the pixel size."""
 
     x: np.ndarray
     y: np.ndarray
@@ -115,8 +115,9 @@ def render(
     occupancy = np.zeros((3, *shape), np.float32)
     labelled = _readers_draw(subject.heart, height, contraction)
     for offset in THIN_SLICES:
+        level = height + offset * thickness
         painted, cover = _paint_heart(
-            subject, view, box, image[box], height + offset * thickness, contraction, shift, textures
+            subject, view, box, image[box], level, contraction, shift, textures
         )
         total += painted
         occupancy += cover

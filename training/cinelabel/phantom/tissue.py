@@ -98,7 +98,7 @@ def _vary(rng: np.random.Generator, spread: float) -> float:
 
 
 def _random_contrast(rng: np.random.Generator, signal: dict[str, float]) -> dict[str, float]:
-    """Every tissue at random, the cavity kept apart from the muscle by at least a fifth of its own."""
+    """Every tissue at random; the muscle at most four fifths as bright as the cavity."""
     drawn = {name: float(rng.uniform(0.05, 1.3)) for name in signal}
     drawn["air"] = float(rng.choice([0.0, rng.uniform(0.0, 0.3)]))
     drawn["blood"] = float(rng.uniform(0.7, 1.3))

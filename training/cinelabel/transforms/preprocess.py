@@ -73,7 +73,7 @@ class Crop:
     source_spacing: tuple[float, float]
 
     def apply(self, volume: np.ndarray) -> np.ndarray:
-        """Resample slices into the window: (x, y, n) -> float32 (n, h, w), zero outside the image."""
+        """Slices in the window: (x, y, n) -> float32 (n, h, w), zero outside the image."""
         rows, columns = (
             resampling_matrix(
                 self.source_shape[axis],

@@ -1,0 +1,131 @@
+"""Whole studies: reproducible, labelled by the readers' rules, written with their truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cinelabel import studies
+from cinelabel.core.errors import InputError, RunError
+from cinelabel.core.labels import LV, MYO, RV
+from cinelabel.core.measures import find_ed_es, volume_curve_ml
+from cinelabel.phantom import PhantomStudy, make_study
+from cinelabel.phantom.cohort import StackGeometry, contraction_curve, write_cohort
+from cinelabel.phantom.dataset import build_cache, make_example
+
+SMALL = StackGeometry(size=(112, 104), pixel=2.2, spacing=10.0, thickness=8.0, turn=0.4)
+
+
+@pytest.fixture(scope="module")
+def made() -> PhantomStudy:
+    return make_study(7, frames=5, group="normal", geometry=SMALL, breathing_share=0.5)
+
+
+def test_the_same_seed_gives_the_same_study_and_another_seed_another(made: PhantomStudy) -> None:
+    again = make_study(7, frames=5, group="normal", geometry=SMALL, breathing_share=0.5)
+    other = make_study(8, frames=5, group="normal", geometry=SMALL, breathing_share=0.5)
+    assert np.array_equal(made.study.frames, again.study.frames)
+    assert np.array_equal(made.labels, again.labels)
+    assert made.study.frames.shape != other.study.frames.shape or not np.array_equal(
+        made.study.frames, other.study.frames
+    )
+
+
+def test_ed_and_es_of_the_truth_are_the_largest_and_smallest_cavity(made: PhantomStudy) -> None:
+    curve = volume_curve_ml(made.labels, made.study.grid, LV)
+    assert find_ed_es(curve) == (made.study.ed, made.study.es)
+
+
+def test_the_stack_reaches_beyond_apex_and_base(made: PhantomStudy) -> None:
+    labelled = made.labels[..., 0].any((0, 1))
+    assert not labelled[0]
+    assert not labelled[-1]
+    assert labelled.sum() >= 5
+
+
+def test_the_right_ventricle_is_never_drawn_without_the_left(made: PhantomStudy) -> None:
+    left = np.isin(made.labels, (LV.value, MYO.value)).any((0, 1))
+    right = (made.labels == RV.value).any((0, 1))
+    assert not np.any(right & ~left)
+
+
+def test_labels_fit_the_picture_blood_is_brighter_than_muscle(made: PhantomStudy) -> None:
+    frames = made.study.frames
+    assert frames[made.labels == LV.value].mean() > 1.2 * frames[made.labels == MYO.value].mean()
+
+
+def test_half_of_the_slices_have_a_failed_breath_hold_and_the_truth_says_which(
+    made: PhantomStudy,
+) -> None:
+    moved = [entry["breathing_mm"] > 0 for entry in made.truth["slices"]]
+    assert any(moved)
+    assert not all(moved)
+
+
+def test_a_cycle_starts_at_ed_and_contracts_fully_once() -> None:
+    curve = contraction_curve(20)
+    assert curve[0] == 0.0
+    assert curve.max() == pytest.approx(1.0, abs=0.02)
+    assert curve[-1] < 0.05
+
+
+@pytest.mark.parametrize("file_format", ["nifti", "dicom", "both"])
+def test_a_written_cohort_reads_back_as_studies_with_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    monkeypatch.setattr("cinelabel.phantom.cohort._sample_geometry", lambda rng: SMALL)
+    (folder,) = write_cohort(tmp_path, studies=1, seed=3, file_format=file_format, frames=2)
+    truth = json.loads((folder / "truth.json").read_text())
+    labels, grid = studies.load_label(folder / f"{folder.name}_gt.nii.gz")
+    source = folder / "dicom" if file_format == "dicom" else folder / f"{folder.name}.nii.gz"
+    study = studies.load(source)
+    assert study.frames.shape == labels.shape
+    assert study.n_frames == 2
+    assert len(truth["slices"]) == labels.shape[2]
+    if file_format != "dicom":
+        assert study.grid.equals(grid)
+
+
+def test_bad_arguments_are_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nifti, dicom or both"):
+        write_cohort(tmp_path, studies=1, seed=0, file_format="png")
+    with pytest.raises(InputError, match="at least one"):
+        write_cohort(tmp_path, studies=0, seed=0)
+    with pytest.raises(InputError, match="one frame"):
+        make_study(0, frames=0)
+
+
+def test_training_examples_depend_on_seed_and_index_only() -> None:
+    first, again = (make_example("segmenter", 5, 11, 64, 3.0) for _ in range(2))
+    other, _ = make_example("segmenter", 5, 12, 64, 3.0)
+    assert np.array_equal(first[0], again[0])
+    assert not np.array_equal(first[0], other)
+
+
+def test_locator_examples_have_two_classes() -> None:
+    values = {int(v) for i in range(20) for v in np.unique(make_example("locator", 1, i, 48, 8)[1])}
+    assert values == {0, 1}
+
+
+def test_an_interrupted_cache_goes_on_and_equals_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"task": "segmenter", "count": 6, "size": 32, "spacing_mm": 6.0, "seed": 2}
+    monkeypatch.setattr("cinelabel.phantom.dataset.CHUNK", 6)
+    whole = build_cache(tmp_path / "whole", **settings)
+    manifest = tmp_path / "whole" / "manifest.json"
+    images = np.load(whole / "images.npy").copy()
+    cut = json.loads(manifest.read_text())
+    cut["chunks_done"] = []
+    manifest.write_text(json.dumps(cut))
+    build_cache(tmp_path / "whole", **settings)
+    assert np.array_equal(np.load(whole / "images.npy"), images)
+    assert images.any()
+
+
+def test_a_cache_of_other_parameters_is_not_reused(tmp_path: Path) -> None:
+    build_cache(tmp_path, task="segmenter", count=2, size=32, spacing_mm=6.0, seed=2)
+    with pytest.raises(RunError, match="seed"):
+        build_cache(tmp_path, task="segmenter", count=2, size=32, spacing_mm=6.0, seed=3)
