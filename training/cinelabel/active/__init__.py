@@ -1,0 +1,1 @@
+"""Which unlabelled study a reader should see next."""

@@ -1,0 +1,1 @@
+"""What networks learned: similarity of representations."""

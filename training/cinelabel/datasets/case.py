@@ -1,0 +1,151 @@
+"""One image of a public data set with its label, and the splits that keep patients together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cinelabel.core.errors import InputError
+from cinelabel.core.labels import LabelMap, Structure
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cinelabel.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cardiac phase (or a whole cine) of one patient.
+
+    Attributes:
+        set: name of the data set; `patient` is unique within it and is the group of every split.
+        phase: "ED", "ES", or "cine" for all frames of a 4D file.
+        image, label: NIfTI files; `label` is None for an image without a label, which is normal.
+        label_map: from the values in the file to the canonical ones.
+        frame: index from 0 of the phase in 4D files, None where the files hold just this phase.
+        structures: what the set annotates.
+        scored_slices: structure name -> slices (from 0) that were annotated; None for all.
+        details: what else the set says about the patient (vendor, pathology, ...), as text.
+    """
+
+    set: str
+    patient: str
+    phase: str
+    image: Path
+    label: Path | None
+    label_map: LabelMap
+    frame: int | None = None
+    structures: tuple[Structure, ...] = ()
+    scored_slices: Mapping[str, tuple[int, ...]] | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`patient_phase`, unique within the set."""
+        return f"{self.patient}_{self.phase}"
+
+    @property
+    def group(self) -> str:
+        """Key of patient-grouped splits, unique over sets."""
+        return f"{self.set}/{self.patient}"
+
+
+def load_case(case: Case) -> tuple[Study, np.ndarray | None]:
+    """The study of a case (one frame unless the case is a cine) and its canonical labels.
+
+    Labels are uint8 (x, y, z) for a phase, (x, y, z, t) for a cine, None where there are none.
+    Raises InputError for unreadable files or a frame that does not exist, LabelError (naming the
+    file) for a value outside the map, GridError where image and label do not share a grid.
+    """
+    from cinelabel.studies import load, load_label
+
+    study = load(case.image)
+    if case.frame is not None:
+        study = _one_frame(study, case.frame, case.image)
+    if case.label is None:
+        return study, None
+    labels, grid = load_label(case.label, case.label_map)
+    study.grid.require_equal(grid, str(case.label))
+    if labels.ndim == 4 and case.phase != "cine":
+        frame = 0 if labels.shape[3] == 1 else case.frame
+        if frame is None or frame >= labels.shape[3]:
+            raise InputError(
+                f"holds {labels.shape[3]} frames, and the phase {case.phase} is none of them",
+                where=case.label,
+            )
+        labels = labels[..., frame]
+    return study, labels
+
+
+def split_by_patient(
+    cases: Sequence[Case], folds: int, seed: int
+) -> list[tuple[list[Case], list[Case]]]:
+    """(training, held-out) cases of each fold; all cases of a patient are on the same side.
+
+    Patients are shuffled by `seed` and dealt to the folds in turn, so that folds differ by at most
+    one patient. The order of `cases` does not matter to who is held out when.
+    Raises InputError for fewer than two folds or fewer patients than folds.
+    """
+    patients = sorted({case.group for case in cases})
+    if folds < 2 or len(patients) < folds:
+        raise InputError(
+            f"{len(patients)} patient(s) cannot be split into {folds} folds",
+            remedy="Use at least two folds and at least as many patients",
+        )
+    random.Random(seed).shuffle(patients)
+    fold_of = {patient: index % folds for index, patient in enumerate(patients)}
+    return [
+        (
+            [case for case in cases if fold_of[case.group] != fold],
+            [case for case in cases if fold_of[case.group] == fold],
+        )
+        for fold in range(folds)
+    ]
+
+
+def visible(paths: Sequence[Path]) -> list[Path]:
+    """Sorted paths without the `._name` and `__MACOSX` copies that some archives carry."""
+    return sorted(
+        path for path in paths if not path.name.startswith(".") and "__MACOSX" not in path.parts
+    )
+
+
+def reject_twins(cases: Sequence[Case], root: Path) -> list[Case]:
+    """The cases, unless two of them have the same patient and phase (InputError)."""
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if case.name in seen:
+            raise InputError(
+                f"{case.name} is there twice, as {seen[case.name].image} and {case.image}",
+                where=root,
+                remedy="Keep one copy of each patient",
+            )
+        seen[case.name] = case
+    return list(cases)
+
+
+def existing(path: Path) -> Path | None:
+    """The path if it is a file."""
+    return path if path.is_file() else None
+
+
+def _one_frame(study: Study, frame: int, where: Path) -> Study:
+    from dataclasses import replace
+
+    if frame >= study.n_frames:
+        raise InputError(
+            f"has {study.n_frames} frames, and the phase is number {frame} counted from 0",
+            where=where,
+        )
+    return replace(
+        study,
+        frames=study.frames[..., frame : frame + 1],
+        is_cine=False,
+        trigger_times_ms=None,
+        ed=None,
+        es=None,
+    )
