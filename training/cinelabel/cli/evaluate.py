@@ -46,8 +46,9 @@ def evaluate(
 ) -> None:
     """Compare labels with references: Dice, HD95 and average surface distance in mm.
 
-    A structure that is empty on one or both sides is counted and left out of the mean; a second,
-    penalised figure scores it with Dice 0 and the image diagonal where exactly one side is empty.
+    A structure that is empty on one or both sides is counted and left out
+    of the mean; a second, penalised figure scores it with Dice 0 and the
+    image diagonal where exactly one side is empty.
     """
     from cinelabel.cli import terminal
     from cinelabel.evaluation import metrics, report

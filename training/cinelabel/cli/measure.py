@@ -65,7 +65,8 @@ def measure(
 ) -> None:
     """Measure labels: EDV, ESV, SV, EF and mass of the LV, volumes and EF of the RV.
 
-    Papillary muscles and trabeculae count to the cavity; mass is 1.05 g/ml of myocardium at ED.
+    Papillary muscles and trabeculae count to the cavity; mass is 1.05 g/ml
+    of myocardium at ED.
     """
     from cinelabel import studies
     from cinelabel.cli import terminal

@@ -29,7 +29,10 @@ def phantom(
         bool, typer.Option("--json", help="Print one JSON object instead of a list.")
     ] = False,
 ) -> None:
-    """Simulate short-axis cine studies, some slices with failed breath-holds, with true labels."""
+    """Simulate short-axis cine studies with their true labels.
+
+    Some slices have failed breath-holds. Truth is written beside each study.
+    """
     from cinelabel.cli import terminal
 
     terminal.require_writable({"OUT": out / "cinelabel-phantom"})

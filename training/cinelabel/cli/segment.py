@@ -55,8 +55,8 @@ def segment(
 ) -> None:
     """Segment LV, MYO and RV of a short-axis study.
 
-    A 4D input gives a 4D label, on the grid of the input. Labels are 1 LV cavity (papillary
-    muscles included), 2 myocardium, 3 RV cavity.
+    A 4D input gives a 4D label, on the grid of the input. Label values are
+    1 LV cavity (papillary muscles included), 2 myocardium, 3 RV cavity.
     """
     from cinelabel import studies
     from cinelabel.cli import terminal

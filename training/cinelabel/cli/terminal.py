@@ -82,8 +82,8 @@ def require_suffix(path: Path, suffixes: tuple[str, ...], what: str) -> None:
 def require_writable(outputs: Mapping[str, Path | None], inputs: tuple[Path, ...] = ()) -> None:
     """Raise OutputError unless every output can be written, and none is an input or another one.
 
-    Called before long work. Folders that do not exist are made. `outputs` maps the option to the
-    file, None for options that were not given.
+    Called before long work; leaves nothing behind. Of folders that do not exist yet the nearest
+    existing one is tried. `outputs` maps the option to the file, None if it was not given.
     """
     seen: dict[Path, str] = {}
     for option, path in outputs.items():
@@ -119,8 +119,10 @@ def _try_to_write(path: Path) -> None:
     if path.is_dir():
         raise OutputError("is a folder", where=path, remedy="Give the name of a file")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent, prefix=".cinelabel-"):
+        folder = path.parent
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder, prefix=".cinelabel-"):
             pass
     except OSError as error:
         raise output_error(error, path) from error
