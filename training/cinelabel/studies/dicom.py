@@ -1,0 +1,112 @@
+"""Short-axis cine from folders of DICOM files, and phantom studies written as DICOM.
+
+Geometry after DICOM PS3.3, C.7.6.2.1.1 (equation for the pixel-to-patient mapping), turned from
+LPS+ to RAS+.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cinelabel.core.errors import InputError
+from cinelabel.core.grid import Grid
+from cinelabel.studies import dicom_series
+from cinelabel.studies.dicom_headers import SetAside, read_pixels, scan
+from cinelabel.studies.dicom_series import PHASE_ORDER, Group, SeriesSummary
+from cinelabel.studies.dicom_writer import write_cine
+from cinelabel.studies.nifti import study_name
+from cinelabel.studies.study import Study, require_image
+
+__all__ = ["SeriesSummary", "read", "read_all", "read_series", "write_cine"]
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_series(folder: Path) -> list[SeriesSummary]:
+    """What a folder holds, without reading pixels. Raises InputError as `read`."""
+    images, _ = scan(Path(folder))
+    return [group.summary() for group in dicom_series.group_series(images)]
+
+
+def read(folder: Path, series: str | None = None) -> Study:
+    """The study in a folder, searched with its subfolders.
+
+    Voxels are indexed (column, row, slice, phase). Slices are ordered along the normal, the end
+    acquired first is slice 0, and nothing is flipped; phases are ordered by trigger time, or by
+    instance number, content time or temporal position where that is missing.
+
+    Args:
+        folder: DICOM files of one patient.
+        series: number, UID or description of a series; needed when several may be the cine.
+
+    Raises:
+        InputError: a sentence naming the file, slice or series that is wrong: no image, mixed
+            patients, colour, a slice missing or taken twice, unequal numbers of phases, ...
+    """
+    folder = Path(folder)
+    images, set_aside = scan(folder)
+    groups = dicom_series.group_series(images)
+    group = dicom_series.choose(groups, series, folder)
+    name = study_name(folder)
+    return _assemble(group, set_aside, folder, name if len(groups) == 1 else f"{name}-{group.key}")
+
+
+def read_all(folder: Path) -> list[Study]:
+    """Every series of a folder as a study, single long-axis slices included.
+
+    Raises:
+        InputError: as for `read`, for the first series that cannot be read.
+    """
+    folder = Path(folder)
+    images, set_aside = scan(folder)
+    groups = dicom_series.group_series(images)
+    if len(groups) == 1:
+        return [_assemble(groups[0], set_aside, folder, study_name(folder))]
+    name = study_name(folder)
+    return [_assemble(group, set_aside, folder, f"{name}-{group.key}") for group in groups]
+
+
+def _assemble(group: Group, set_aside: list[SetAside], folder: Path, name: str) -> Study:
+    for left_out in set_aside:
+        if left_out.series_uid in group.series_uids:
+            raise InputError(left_out.reason, where=left_out.path, remedy=left_out.remedy)
+    slices, order = dicom_series.order_phases(group, folder)
+    affine = LPS_TO_RAS @ dicom_series.affine_lps(group, folder)
+    first = group.first
+    shape = (first.columns, first.rows, len(slices))
+    frames = np.empty((*shape, group.phases), np.float32, order="F")
+    for z, images in enumerate(slices):
+        for t, image in enumerate(images):
+            frames[:, :, z, t] = read_pixels(image)
+    require_image(frames, folder)
+    times = [[image.trigger_time_ms for image in images] for images in slices]
+    known = order == "trigger_time_ms" and all(t is not None for row in times for t in row)
+    return Study(
+        name=name,
+        frames=frames,
+        grid=Grid(shape, affine),
+        is_cine=group.phases > 1,
+        trigger_times_ms=_median_times(times) if known else None,
+        source=folder,
+        kind="dicom",
+        series_uid=first.series_uid,
+        slice_thickness_mm=first.slice_thickness_mm,
+        notes=_notes(group, set_aside, order),
+    )
+
+
+def _median_times(times: list[list[float | None]]) -> tuple[float, ...]:
+    """The trigger time of each phase; breath-holds differ a little, so the median of slices."""
+    return tuple(np.median(np.array(times, np.float64), axis=0).tolist())
+
+
+def _notes(group: Group, set_aside: list[SetAside], order: str) -> tuple[str, ...]:
+    notes = []
+    if len(group.series_uids) > 1:
+        notes.append(f"joined {len(group.series_uids)} series of one slice each")
+    if order != "trigger_time_ms":
+        notes.append(f"phases ordered by {PHASE_ORDER[order]}, trigger times are missing")
+    notes += [f"{item.path.name} left out, it {item.reason}" for item in set_aside]
+    return tuple(notes)
