@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.losses import DiceCELoss
 from torch.nn import functional
+
+DICE_SMOOTHING = 1e-5
 
 
 def level_weights(levels: int) -> list[float]:
@@ -21,27 +22,41 @@ def level_weights(levels: int) -> list[float]:
     return [*(weight / sum(raw) for weight in raw), 0.0]
 
 
-class SegmentationLoss(torch.nn.Module):
-    """Dice + cross-entropy of logits against labels, over all levels given."""
+def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus one minus the mean Dice of the structures, taken over the whole batch.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.level_loss = DiceCELoss(
-            softmax=True, to_onehot_y=True, include_background=False, batch=True
-        )
+    logits (b, classes, h, w) float32, labels (b, h, w) int64. Equals monai.losses.DiceCELoss with
+    softmax, batch=True and include_background=False, but gathers the probability of the true class
+    instead of multiplying by one-hot labels: an order of magnitude less memory traffic on a CPU.
+    """
+    classes = logits.shape[1]
+    log_probability = functional.log_softmax(logits.contiguous(), dim=1)
+    log_true = log_probability.gather(1, labels[:, None])[:, 0]
+    true = log_true.exp()
+    masks = [labels == value for value in range(1, classes)]
+    overlap = torch.stack([torch.where(mask, true, 0.0).sum() for mask in masks])
+    sizes = torch.stack([mask.sum() for mask in masks])
+    predicted = log_probability.exp().sum(dim=(0, 2, 3))[1:]
+    dice = (2 * overlap + DICE_SMOOTHING) / (predicted + sizes + DICE_SMOOTHING)
+    return 1 - dice.mean() - log_true.mean()
 
-    def forward(
-        self, logits: torch.Tensor | Sequence[torch.Tensor], labels: torch.Tensor
-    ) -> torch.Tensor:
-        """A scalar from logits (b, classes, h, w), or a list finest first, and labels (b, h, w)."""
-        levels = [logits] if isinstance(logits, torch.Tensor) else list(logits)
-        target = labels[:, None].float()
-        total = levels[0].new_zeros((), dtype=torch.float32)
-        for level, weight in zip(levels, level_weights(len(levels)), strict=True):
-            if weight > 0:
-                shrunk = functional.interpolate(target, size=level.shape[2:], mode="nearest")
-                total = total + weight * self.level_loss(level.float(), shrunk)
-        return total
+
+def deep_supervision_loss(
+    logits: torch.Tensor | Sequence[torch.Tensor], labels: torch.Tensor
+) -> torch.Tensor:
+    """A scalar from logits (b, classes, h, w), or a list finest first, and labels (b, h, w).
+
+    Coarser levels are compared with every second, fourth ... label.
+    """
+    levels = [logits] if isinstance(logits, torch.Tensor) else list(logits)
+    total = levels[0].new_zeros((), dtype=torch.float32)
+    for level, weight in zip(levels, level_weights(len(levels)), strict=True):
+        if weight > 0:
+            stride = labels.shape[-1] // level.shape[-1]
+            total = total + weight * dice_cross_entropy(
+                level.float(), labels[:, ::stride, ::stride]
+            )
+    return total
 
 
 def slice_dice(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:

@@ -26,7 +26,7 @@ from cinelabel.learning.data import (
     open_caches,
 )
 from cinelabel.learning.loop import TrainingLoop, make_fabric
-from cinelabel.learning.losses import SegmentationLoss, slice_dice
+from cinelabel.learning.losses import deep_supervision_loss, slice_dice
 from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.networks import build
@@ -117,7 +117,7 @@ def _build_loop(
         fabric,
         build(config.network),
         BatchSource(training, config.batch_size, config.seed, augment, fabric.global_rank),
-        SegmentationLoss(),
+        deep_supervision_loss,
         _validation(validation, names, config.batch_size),
         names,
         reporter,
