@@ -82,6 +82,8 @@ class LabelMap:
         labels = np.zeros(array.shape, np.uint8)
         known = array == BACKGROUND
         for source, canonical in self.values.items():
+            if source == BACKGROUND:
+                continue
             here = array == source
             labels[here] = canonical
             known |= here
