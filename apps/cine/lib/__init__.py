@@ -1,0 +1,1 @@
+"""Parts of the app, imported by `main.py` while MONAI Label loads it."""

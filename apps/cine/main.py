@@ -1,0 +1,71 @@
+"""The MONAI Label app of CineLabel: wires datastore, segmentation and strategies, nothing more.
+
+MONAI Label executes this file, takes the first subclass of MONAILabelApp, and removes this folder
+from sys.path afterwards; so everything of `lib` is imported here at the top.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from cinelabel import __version__
+from cinelabel.core.labels import LABEL_NAMES
+from cinelabel.studies.workspace import default_workspace, open_workspace, prepare
+from lib.datastore import CineDatastore
+from lib.infer import SegmentationTask
+from lib.strategy import First, Random
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+
+logger = logging.getLogger(__name__)
+
+
+class CineApp(MONAILabelApp):
+    """Short-axis cine studies, one image a frame.
+
+    Args:
+        app_dir: this folder.
+        studies: folder of studies, which is only read.
+        conf: `workspace` (prepared folder of images and labels), `model` (version), `device`,
+            `seed` (of the random strategy); all optional strings.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        # The constructor of MONAILabelApp builds datastore and tasks: what they need comes first.
+        prepared = conf.get("workspace")
+        if prepared:
+            self.workspace = open_workspace(Path(prepared))
+        else:
+            self.workspace = prepare(Path(studies), default_workspace(Path(studies)))
+        for problem in self.workspace.problems:
+            logger.warning("Left out: %s", problem)
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name="CineLabel",
+            description="LV, myocardium and RV in short-axis cardiac cine MRI",
+            version=__version__,
+            labels=LABEL_NAMES,
+        )
+
+    def init_datastore(self) -> Datastore:
+        return CineDatastore(self.workspace)
+
+    def init_infers(self) -> dict[str, InferTask]:
+        model, device = self.conf.get("model"), self.conf.get("device", "auto")
+        return {"cine": SegmentationTask(self.workspace, model, device)}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        return {}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        return {"first": First(), "random": Random(int(self.conf.get("seed", "0")))}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        return {}

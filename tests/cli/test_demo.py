@@ -1,0 +1,57 @@
+"""`cinelabel demo`: everything it promises is there, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from cinelabel import studies
+from cinelabel.cli import main as frame
+
+pytest.importorskip("monailabel", reason="the [server] extra is not installed")
+
+
+def run(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as end:
+        frame.main(["demo", *arguments])
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def test_the_demo_writes_what_it_promises_and_leaves_no_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "demo"
+    assert run(["--output", str(output), "--frames", "4"]) == 0
+    children = psutil.Process().children(recursive=True)
+    assert [c for c in children if "monailabel" in " ".join(c.cmdline())] == []
+    for picture in ("overlay.png", "volume_curve.png"):
+        assert (output / picture).read_bytes().startswith(b"\x89PNG")
+    study_file = next((output / "study").glob("*.nii.gz"))
+    study = studies.load(study_file)
+    labels, grid = studies.load_label(output / "labels.nii.gz")
+    assert labels.shape == study.frames.shape
+    assert np.array_equal(grid.affine, study.grid.affine)
+    assert studies.load(output / "study" / "dicom").frames.shape == study.frames.shape
+    record = json.loads((output / "measures.json").read_text())
+    truth, _ = studies.load_label(output / "truth.nii.gz")
+    volume = np.count_nonzero(truth[..., record["truth"]["ed"]] == 1) * grid.voxel_volume_ml
+    assert record["truth"]["lv_edv_ml"] == pytest.approx(volume)
+    assert set(record["dice"]) == {"ED", "ES"}
+    assert {"phantom", "server start", "request", "total"} <= set(record["timings_s"])
+    shown = capsys.readouterr().out
+    for word in ("LV EDV (ml)", "LV EF (%)", "LV mass (g)", "RV EDV (ml)", "Dice", "make serve"):
+        assert word in shown
+
+
+def test_a_folder_with_other_things_is_not_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.txt").write_text("mine")
+    assert run(["--output", str(tmp_path)]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert (tmp_path / "study" / "mine.txt").read_text() == "mine"

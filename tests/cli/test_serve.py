@@ -1,0 +1,148 @@
+"""`cinelabel serve`: what it refuses, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from cinelabel import studies
+from cinelabel.cli import main as frame
+from cinelabel.cli import server_process
+from cinelabel.core.errors import InputError
+from cinelabel.phantom.cohort import make_study
+
+DEADLINE_S = 300
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    phantom = make_study(3, frames=1)
+    studies.save_image(tmp_path / "studies" / "heart.nii.gz", phantom.study)
+    return tmp_path / "studies"
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        frame.main(["serve", *arguments])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such folder" in refused(["--studies", str(tmp_path / "nowhere")], capsys)
+
+
+def test_a_folder_without_studies_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    arguments = ["--studies", str(tmp_path / "empty"), "--workspace", str(tmp_path / "w")]
+    port = str(server_process.free_port())
+    assert "holds no study" in refused([*arguments, "--port", port], capsys)
+
+
+def test_an_unknown_model_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no-such-model" in refused(
+        ["--studies", str(folder), "--model", "no-such-model"], capsys
+    )
+
+
+def test_a_taken_port_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        error = refused(["--studies", str(folder), "--port", port], capsys)
+    assert f"port {port}" in error
+    assert "--port" in error
+
+
+def test_without_the_server_packages_the_line_to_type_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_process, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'cinelabel\[server\]'"):
+        server_process.require_server_packages()
+
+
+def test_a_workspace_serves_once_at_a_time(tmp_path: Path) -> None:
+    with (
+        server_process.exclusive(tmp_path),
+        pytest.raises(InputError, match="already being served"),
+        server_process.exclusive(tmp_path),
+    ):
+        pass
+    with server_process.exclusive(tmp_path):
+        pass
+
+
+def test_the_app_runs_where_the_package_cannot_be_written(tmp_path: Path) -> None:
+    source = server_process.find_app()
+    laid_out = server_process.lay_out_app(source, tmp_path)
+    relative = sorted(p.relative_to(source) for p in source.rglob("*.py"))
+    assert sorted(p.relative_to(laid_out) for p in laid_out.rglob("*.py")) == relative
+
+
+class Serving:
+    """`cinelabel serve` as a user starts it, its lines as they come."""
+
+    def __init__(self, folder: Path, workspace: Path) -> None:
+        self.port = server_process.free_port()
+        code = "from cinelabel.cli.main import main; main()"
+        options = ["--studies", str(folder), "--workspace", str(workspace)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", *options, "--port", str(self.port)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+
+    def line(self) -> str:
+        return self.lines.get(timeout=DEADLINE_S)
+
+    def family(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_it_says_where_it_listens_and_ends_with_its_server(
+    folder: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    pytest.importorskip("monailabel", reason="the [server] extra is not installed")
+    serving = Serving(folder, tmp_path / "workspace")
+    try:
+        said = serving.line()
+        url = f"http://127.0.0.1:{serving.port}"
+        assert url in said
+        assert "MONAI Label" in said
+        assert httpx.get(f"{url}/info/", trust_env=False).json()["datastore"]["total"] == 1
+        family = serving.family()
+        assert len(family) > 1
+        os.kill(serving.process.pid, end)
+        code = serving.process.wait(DEADLINE_S)
+        assert code == (-9 if end == signal.SIGKILL else 0)
+        _, alive = psutil.wait_procs(family, DEADLINE_S)
+        assert alive == []
+    finally:
+        serving.process.kill()
