@@ -39,7 +39,8 @@ class Ranges:
     """Uniform ranges of one group; lengths in mm, fractions without unit.
 
     `radius` is the cavity's radius at ED, `length` apex to mitral plane, `wall` the mean wall at
-    ED, `ejection` the ejection fraction, `rv_depth` how far the right ventricle stands off the septum.
+    ED, `ejection` the ejection fraction, `rv_depth` how far the right ventricle stands off the
+    septum.
     """
 
     radius: tuple[float, float] = (21.0, 28.0)
@@ -352,11 +353,11 @@ def _sample_papillaries(
                 (
                     float(np.pi + side * rng.uniform(0.45, 1.15)),
                     float(radius * rng.uniform(0.10, 0.24)),
-                    float(rng.uniform(0.1, 1.1)),
-                    float(rng.uniform(0.12, 0.3)),
+                    float(rng.uniform(0.0, 1.4)),
+                    float(rng.uniform(0.08, 0.35)),
                 )
             )
-    for _ in range(int(rng.integers(0, 7))):
+    for _ in range(int(rng.integers(0, 10))):
         muscles.append(
             (
                 float(rng.uniform(-np.pi, np.pi)),

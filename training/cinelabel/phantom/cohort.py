@@ -67,7 +67,7 @@ def sample_subject(rng: np.random.Generator, group: str | None = None) -> Subjec
         heart=heart,
         thorax=thorax,
         tissues=tissues,
-        trabeculation=(float(rng.gamma(1.5, 0.25)), float(rng.gamma(1.5, 0.3))),
+        trabeculation=(float(rng.gamma(1.6, 0.35)), float(rng.gamma(1.5, 0.3))),
         texture_seed=int(rng.integers(2**31)),
     )
 

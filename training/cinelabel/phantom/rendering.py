@@ -299,8 +299,9 @@ def _lv_blood(
     blood = tissues["blood"] * (1.0 + tissues.blood_texture * textures.coarse)
     endo = section.endocardium[index]
     share_of_length = height / heart.length(contraction)
-    band = np.clip(1.0 - (endo - radius) / np.float32(6.0), 0.0, 1.0)
-    rough = subject.trabeculation[0] * (1.3 - share_of_length)
+    reach_of_trabeculae = np.float32(3.0 + 0.16 * float(endo.max()))
+    band = np.clip(1.3 - (endo - radius) / reach_of_trabeculae, 0.0, 1.0)
+    rough = subject.trabeculation[0] * (1.4 - share_of_length)
     muscle = np.clip(rough * band * (textures.fine + 0.5), 0.0, 0.9)
     for angle, size, distance, root in heart.papillaries:
         if not root < share_of_length < root + 0.5:
