@@ -6,6 +6,7 @@ LPS+ to RAS+.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,11 @@ def read(folder: Path, series: str | None = None) -> Study:
     groups = dicom_series.group_series(images)
     group = dicom_series.choose(groups, series, folder)
     name = study_name(folder)
-    return _assemble(group, set_aside, folder, name if len(groups) == 1 else f"{name}-{group.key}")
+    if len(groups) == 1:
+        return _assemble(group, set_aside, folder, name)
+    study = _assemble(group, set_aside, folder, f"{name}-{group.key}")
+    others = (f"series {other.summary()} left out" for other in groups if other is not group)
+    return replace(study, notes=(*study.notes, *others))
 
 
 def read_all(folder: Path) -> list[Study]:

@@ -66,10 +66,9 @@ class SeriesSummary:
     def __str__(self) -> str:
         name = f" '{self.description}'" if self.description else ""
         joined = f" from {self.joined} series" if self.joined > 1 else ""
-        return (
-            f"{self.key}{name} {self.columns} x {self.rows}, {self.slices} slices{joined}, "
-            f"{self.phases} phases"
-        )
+        slices = "1 slice" if self.slices == 1 else f"{self.slices} slices"
+        phases = "1 phase" if self.phases == 1 else f"{self.phases} phases"
+        return f"{self.key}{name} {self.columns} x {self.rows}, {slices}{joined}, {phases}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,6 +307,10 @@ def _names(group: Group) -> set[str]:
     return {group.key, group.first.description, *group.series_uids, *map(str, numbers - {None})}
 
 
+def _series_name(image: Instance) -> str:
+    return image.series_uid if image.series_number is None else str(image.series_number)
+
+
 def _values(images: Sequence[Instance], attribute: str) -> list[float]:
     values = (getattr(image, attribute) for image in images)
     return [value for value in values if value is not None]
@@ -315,7 +318,7 @@ def _values(images: Sequence[Instance], attribute: str) -> list[float]:
 
 def _require_equal_phases(group: Group, folder: Path) -> None:
     for index, images in enumerate(group.slices):
-        series = sorted({str(image.series_number or image.series_uid) for image in images})
+        series = sorted({_series_name(image) for image in images})
         if len({image.series_uid for image in images}) > 1:
             raise InputError(
                 f"{slice_name(group, index)} was taken more than once, in series "
@@ -335,7 +338,8 @@ def _require_equal_phases(group: Group, folder: Path) -> None:
     for stray in group.strays:
         position = float(stray.first.position @ group.first.normal)
         raise InputError(
-            f"the slice at {position:.1f} mm along the normal (series {stray.key}) has "
+            f"the slice at {position:.1f} mm along the normal (series "
+            f"{_series_name(stray.first)}) has "
             f"{stray.phases} phases and the others have {usual}",
             where=folder,
             remedy="Complete or remove that slice",

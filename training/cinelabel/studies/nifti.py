@@ -11,12 +11,14 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import IOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
@@ -76,10 +78,17 @@ class _File:
     grid: Grid
 
     def voxels(self, read: Callable[[Any], np.ndarray]) -> np.ndarray:
-        """Voxels of the real axes, as `read` takes them from the image."""
+        """Voxels of the real axes, as `read` takes them from the image.
+
+        The stream is read to its end, where gzip keeps the checksum; nibabel would not look.
+        """
+        kind = _image_kind(self.header)
         try:
-            with LoggingOutputSuppressor():
-                array = read(nib.load(self.path, mmap=False))
+            with LoggingOutputSuppressor(), ImageOpener(str(self.path)) as stream:
+                holder = {"image": FileHolder(fileobj=cast(IOBase, stream))}
+                array = read(kind.from_file_map(holder, mmap=False))
+                while stream.read(1 << 20):
+                    pass
         except _UNREADABLE as error:
             raise _unreadable(self.path, error) from error
         return array.reshape(self.shape, order="F")
@@ -204,10 +213,15 @@ def _write(path: Path, array: np.ndarray, header: Nifti1Header) -> None:
     header["vox_offset"] = 0
     header.set_data_dtype(array.dtype)
     header.set_slope_inter(1, 0)
-    kind = nib.Nifti2Image if isinstance(header, Nifti2Header) else nib.Nifti1Image
-    image = kind(array, None, header)
+    image = _image_kind(header)(array, None, header)
+    for field in ("pixdim", "qform_code", "sform_code"):  # nibabel mends its copy, e.g. a qfac of 0
+        image.header[field] = header[field]
     with atomic_write(path) as temporary:
         image.to_filename(temporary)
+
+
+def _image_kind(header: Nifti1Header) -> type[nib.Nifti1Image]:
+    return nib.Nifti2Image if isinstance(header, Nifti2Header) else nib.Nifti1Image
 
 
 def _new_header(study: Study) -> Nifti1Header:
@@ -272,7 +286,7 @@ def _checked(header: Nifti1Header) -> Nifti1Header:
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
-    if isinstance(error, (EOFError, zlib.error)) or "Expected" in str(error):
+    if isinstance(error, (EOFError, zlib.error)) or re.search("Expected|CRC", str(error)):
         return InputError("is truncated or damaged", where=path, remedy="Copy it again")
     if isinstance(error, MemoryError):
         return InputError("does not fit into memory", where=path)
