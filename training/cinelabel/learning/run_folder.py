@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from cinelabel.core.errors import RunError
 from cinelabel.core.files import atomic_write, write_json, write_text
@@ -101,8 +101,8 @@ class RunFolder:
         target = self.path / "checkpoints" / f"step-{checkpoint.step:08d}"
         if not target.exists():
             with whole_folder(target) as folder:
-                save_file(checkpoint.weights, folder / "weights.safetensors")
-                save_file(checkpoint.average, folder / "average.safetensors")
+                _write_tensors(folder / "weights.safetensors", checkpoint.weights)
+                _write_tensors(folder / "average.safetensors", checkpoint.average)
                 state = {"optimiser": checkpoint.optimiser, "random": checkpoint.random_state}
                 torch.save(state, folder / "optimiser.pt")
                 facts = {"step": checkpoint.step, "seconds": checkpoint.seconds}
@@ -137,7 +137,7 @@ class RunFolder:
     def finish(self, weights: dict[str, torch.Tensor], summary: dict[str, Any]) -> None:
         """Write the final weights, then the summary that marks the run as finished."""
         with atomic_write(self.weights_file) as temporary:
-            save_file(weights, temporary)
+            _write_tensors(temporary, weights)
         write_json(self.summary_file, summary)
 
 
@@ -159,6 +159,10 @@ class MetricsFile:
         """Add a row; columns without a value stay empty."""
         with self.path.open("a", newline="", encoding="utf-8") as stream:
             csv.DictWriter(stream, self.columns).writerow(row)
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    path.write_bytes(save(tensors))  # safetensors' own files can be read by their owner alone
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

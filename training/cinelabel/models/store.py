@@ -1,0 +1,228 @@
+"""The model store: immutable versions in folders, one of them current; publication and roll-back.
+
+    <root>/<version>/card.json, <member>.safetensors, <member>.xml, <member>.bin
+    <root>/current                  the name of the version in use
+
+Versions that come with the package are always visible and never written to. Importing this module
+needs neither torch nor OpenVINO; publication needs both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from cinelabel.core.errors import InputError, ModelError
+from cinelabel.core.files import IDENTIFIER, check_identifier, sha256, write_json, write_text
+from cinelabel.models.card import (
+    CARD_FILE,
+    FILE_KINDS,
+    Card,
+    FileKind,
+    MemberCard,
+    Role,
+    read_card,
+)
+from cinelabel.models.folders import whole_folder
+from cinelabel.networks.specs import NetworkSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BUNDLED = "phantom-1"
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+CURRENT_FILE = "current"
+ROOT_VARIABLE = "CINELABEL_MODELS"
+INTENDED_USE = (
+    "Research on short-axis cardiac cine MRI: a first segmentation that a reader corrects. "
+    "Not a medical device; not for diagnosis or treatment."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A network to be published: its weights by name, and what it expects its input to be."""
+
+    name: str
+    role: Role
+    network: NetworkSpec
+    weights: Mapping[str, Tensor]
+    preprocessing: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A published version: its name, folder and card. Files are verified when asked for."""
+
+    name: str
+    path: Path
+    card: Card
+    _verified: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    def member(self, name: str) -> MemberCard:
+        """The member of that name; ModelError lists those there are."""
+        for member in self.card.members:
+            if member.name == name:
+                return member
+        known = ", ".join(member.name for member in self.card.members)
+        raise ModelError(f"there is no member '{name}'", where=self.name, remedy=f"Known: {known}")
+
+    def file(self, member: MemberCard | str, kind: FileKind) -> Path:
+        """Path of a member's file, its checksum verified; ModelError naming a file that is off."""
+        if isinstance(member, str):
+            member = self.member(member)
+        name = member.files[kind]
+        path = self.path / name
+        if name not in self._verified:
+            if not path.is_file():
+                raise _damaged("is missing", path)
+            try:
+                found = sha256(path)
+            except InputError as error:
+                raise _damaged("cannot be read", path) from error
+            if found != member.sha256[name]:
+                raise _damaged("is damaged: it differs from the checksum in the card", path)
+            self._verified.add(name)
+        return path
+
+    def verify(self) -> None:
+        """Verify every file of every member; ModelError names the first that is off."""
+        for member in self.card.members:
+            for kind in FILE_KINDS:
+                self.file(member, kind)
+
+    def network(self, member: MemberCard | str) -> nn.Module:
+        """The member as a torch network on the CPU, float32, ready to predict; verified."""
+        from cinelabel.models.export import load_network
+
+        if isinstance(member, str):
+            member = self.member(member)
+        return load_network(self.file(member, "safetensors"), member.spec)
+
+
+def _damaged(problem: str, path: Path) -> ModelError:
+    return ModelError(
+        f"a file of the model {problem}", where=path, remedy="Install or publish the model again"
+    )
+
+
+class ModelStore:
+    """Model versions in a folder of the user, and beneath them the bundled ones."""
+
+    def __init__(self, root: Path | None = None, *, bundled: Path | None = None) -> None:
+        """Open a store; nothing is read or written yet.
+
+        root: where versions are kept; by default $CINELABEL_MODELS or the user's data folder.
+        bundled: where the package's own versions lie; by default inside the package.
+        """
+        self.root = root or default_root()
+        self.bundled = bundled or BUNDLED_FOLDER
+
+    def versions(self) -> list[str]:
+        """Names of all versions, sorted."""
+        found = {
+            card.parent.name
+            for folder in (self.bundled, self.root)
+            for card in folder.glob(f"*/{CARD_FILE}")
+            if IDENTIFIER.fullmatch(card.parent.name) and not card.parent.name.startswith(".")
+        }
+        return sorted(found)
+
+    def current(self) -> str:
+        """The version in use: the one chosen, or the bundled one; ModelError if it is gone."""
+        pointer = self.root / CURRENT_FILE
+        if not pointer.exists():
+            return BUNDLED
+        try:
+            name = pointer.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError("the file cannot be read", where=pointer) from error
+        if name not in self.versions():
+            raise ModelError(
+                f"the model in use, '{name}', is not in the store",
+                where=pointer,
+                remedy=f"Choose another with: cinelabel models use {BUNDLED}",
+            )
+        return name
+
+    def use(self, version: str) -> ModelVersion:
+        """Put a version in use, replacing the pointer atomically; ModelError if it is unknown."""
+        chosen = self.load(version)
+        chosen.verify()
+        write_text(self.root / CURRENT_FILE, f"{version}\n")
+        return chosen
+
+    def is_bundled(self, version: str) -> bool:
+        """True for a version that came with the package."""
+        return (self.bundled / version / CARD_FILE).is_file()
+
+    def load(self, version: str | None = None) -> ModelVersion:
+        """A version, or the one in use; ModelError lists the known ones, or says what is wrong."""
+        name = self.current() if version is None else version
+        if name not in self.versions():
+            known = ", ".join(self.versions()) or "none"
+            raise ModelError(f"unknown model version '{name}'", remedy=f"Known versions: {known}")
+        folder = (self.bundled if self.is_bundled(name) else self.root) / name
+        card = read_card(folder / CARD_FILE)
+        if card.version != name:
+            raise ModelError(f"the card is that of version '{card.version}'", where=folder)
+        return ModelVersion(name, folder, card)
+
+    def publish(
+        self,
+        version: str,
+        members: Sequence[Draft],
+        *,
+        provenance: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        licence: str = "Apache-2.0",
+        intended_use: str = INTENDED_USE,
+        parent: str | None = None,
+        half: bool = True,
+    ) -> ModelVersion:
+        """Write a new version: weights, their OpenVINO form, checked to agree, and the card.
+
+        half: round the weights to float16, which halves the files. The folder appears whole, or
+        not at all. Raises ModelError if the version exists, a member is not valid, or the two
+        forms of a network disagree; InputError for a name that cannot be a folder.
+        """
+        from cinelabel.models.export import export_member
+
+        check_identifier(version, "name of a model version")
+        if version.startswith(".") or version == CURRENT_FILE:
+            raise InputError(f"{version!r} is not a valid name of a model version")
+        if version in self.versions() or (self.root / version).exists():
+            raise ModelError(
+                f"version '{version}' exists and versions never change", remedy="Choose a new name"
+            )
+        if not members or len({draft.name for draft in members}) < len(members):
+            raise ModelError("a version needs members with names of their own", where=version)
+        for draft in members:
+            check_identifier(draft.name, "name of a member")
+        with whole_folder(self.root / version) as folder:
+            card = Card(
+                version=version,
+                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                members=[export_member(draft, folder, half) for draft in members],
+                licence=licence,
+                intended_use=intended_use,
+                provenance=dict(provenance),
+                metrics=dict(metrics),
+                parent=parent,
+            )
+            write_json(folder / CARD_FILE, card.model_dump(mode="json"))
+            read_card(folder / CARD_FILE)
+        return self.load(version)
+
+
+def default_root() -> Path:
+    """$CINELABEL_MODELS, or `models` in the user's data folder of this application."""
+    if chosen := os.environ.get(ROOT_VARIABLE):
+        return Path(chosen)
+    return platformdirs.user_data_path("CineLabel", appauthor=False) / "models"
