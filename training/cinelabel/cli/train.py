@@ -1,0 +1,54 @@
+"""`cinelabel train`: run, or go on with, a training that a YAML file describes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cinelabel.core.errors import RunError
+
+EXIT_INTERRUPTED = 130
+NEEDED = ("torch", "lightning_fabric", "dynamic_network_architectures", "tensorboard")
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the training.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run (default: runs/ and the run's name).")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps, instead of those of the configuration.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Torch threads (default: all cores).")
+    ] = None,
+) -> None:
+    """Train a network; a run that was stopped goes on from its last checkpoint.
+
+    Ctrl-C saves a checkpoint and ends with code 130. Several GPUs: start it
+    with torchrun --no-python.
+    """
+    require_training()
+    from cinelabel.learning import config as configuration
+    from cinelabel.learning.supervised import train as train_run
+
+    settings = configuration.load(config, steps=steps, threads=threads)
+    folder = run or Path("runs") / settings.name
+    result = train_run(settings, folder)
+    if not result.finished:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
+    typer.echo(f"{folder}: {result.step} steps, validation Dice {scores}")
+
+
+def require_training() -> None:
+    """Raise RunError unless the packages that training needs are installed."""
+    for package in NEEDED:
+        if importlib.util.find_spec(package) is None:
+            raise RunError(
+                f"the package '{package}' is not installed",
+                remedy="Install CineLabel with its [train] extra",
+            )
