@@ -104,6 +104,13 @@ def test_a_label_for_an_unknown_image_is_404(http: httpx.Client) -> None:
     assert response.status_code == 404
 
 
+def test_web_pages_of_other_origins_are_not_let_in(http: httpx.Client) -> None:
+    response = http.get("/info/", headers={"Origin": "http://elsewhere.example"})
+    assert "access-control-allow-origin" not in response.headers
+    asked = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "PUT"}
+    assert http.options("/datastore/label", headers=asked).status_code == 405
+
+
 def test_the_server_listens_on_loopback_alone(running: Any) -> None:
     process = psutil.Process(running.server.pid)
     listening = [c.laddr for c in process.net_connections("inet") if c.status == "LISTEN"]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,8 @@ import psutil
 import pytest
 from cinelabel import studies
 from cinelabel.cli import main as frame
+
+DEADLINE_S = 300
 
 pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
@@ -45,6 +51,34 @@ def test_the_demo_writes_what_it_promises_and_leaves_no_process(
     shown = capsys.readouterr().out
     for word in ("LV EDV (ml)", "LV EF (%)", "LV mass (g)", "RV EDV (ml)", "Dice", "make serve"):
         assert word in shown
+
+
+def test_an_interruption_ends_the_server_too(tmp_path: Path) -> None:
+    code = "from cinelabel.cli.main import main; main()"
+    arguments = ["demo", "--output", str(tmp_path / "demo"), "--frames", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith("Starting the MONAI Label server"):
+                break
+        family = psutil.Process(process.pid).children(recursive=True)
+        while not family and process.poll() is None:
+            family = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert said.endswith("cinelabel: interrupted.\n")
+    assert len(family) > 0
+    assert psutil.wait_procs(family, DEADLINE_S)[1] == []
 
 
 def test_a_folder_with_other_things_is_not_touched(

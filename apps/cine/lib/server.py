@@ -11,6 +11,7 @@ import threading
 from cinelabel.cli.server_process import EXIT_WITH_STDIN
 from cinelabel.core.errors import CineLabelError, InputError
 from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from monailabel.app import app
 from monailabel.interfaces.exception import (
@@ -45,6 +46,12 @@ def _explain_errors(application: FastAPI) -> None:
     application.add_exception_handler(json.JSONDecodeError, _json_error)
 
 
+def _close_to_web_pages(application: FastAPI) -> None:
+    """MONAI Label lets pages of any origin use the server; Slicer needs no such permission."""
+    kept = [layer for layer in application.user_middleware if layer.cls is not CORSMiddleware]
+    application.user_middleware = kept
+
+
 def _end_with_stdin() -> None:
     """Wait until whoever started the server closes its end of the pipe, or dies, then stop."""
     sys.stdin.buffer.read()
@@ -52,5 +59,6 @@ def _end_with_stdin() -> None:
 
 
 _explain_errors(app)
+_close_to_web_pages(app)
 if os.environ.get(EXIT_WITH_STDIN):
     threading.Thread(target=_end_with_stdin, daemon=True).start()

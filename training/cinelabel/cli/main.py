@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -59,8 +58,6 @@ def build_app() -> typer.Typer:
     )
     application.callback()(_frame)
     for name in COMMANDS:
-        if importlib.util.find_spec(f"cinelabel.cli.{name}") is None:
-            continue
         module = importlib.import_module(f"cinelabel.cli.{name}")
         group = getattr(module, "app", None)
         if isinstance(group, typer.Typer):

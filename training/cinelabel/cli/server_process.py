@@ -194,6 +194,7 @@ def environment(settings: ServerSettings) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONUNBUFFERED": "1",
         "MONAI_LABEL_API_STR": "",
+        "MONAI_LABEL_AUTH_ENABLE": "false",
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
         "MONAI_LABEL_RELOAD_APP_LIB": "false",
