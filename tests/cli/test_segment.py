@@ -213,19 +213,39 @@ def test_the_command_itself_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_whole_run_on_a_cpu_needs_neither_torch_nor_monai_nor_matplotlib(tmp_path):
-    from cinelabel.models.store import ModelStore
+def publish_untrained(root: Path) -> str:
+    """A model version with random weights, enough to run every step."""
+    from cinelabel.models.store import Draft, ModelStore
+    from cinelabel.networks import PRESETS, build
+    from cinelabel.networks.nnunet import get_weights
 
-    if not ModelStore().versions():
-        pytest.skip("there is no model version in the store")
+    drafts = [
+        Draft(role, role, PRESETS[preset], get_weights(build(preset)), preparation)
+        for role, preset, preparation in (
+            ("segmenter", "nnunet2d-compact", {"spacing_mm": 1.5, "size": 128}),
+            ("locator", "locator-compact", {"spacing_mm": 4.0, "size": 96}),
+        )
+    ]
+    ModelStore(root).publish("untrained-1", drafts, provenance={}, metrics={})
+    return "untrained-1"
+
+
+def test_a_whole_run_on_a_cpu_needs_neither_torch_nor_monai_nor_matplotlib(tmp_path):
+    version = publish_untrained(tmp_path / "store")
     source = cine(tmp_path / "study.nii.gz")
     code = (
         "import sys\n"
         "for name in ('torch', 'monai', 'matplotlib'): sys.modules[name] = None\n"
         "from cinelabel.cli.main import main\n"
         f"main(['segment', {str(source)!r}, '-o', {str(tmp_path / 'l.nii.gz')!r},"
-        " '--device', 'cpu'])\n"
+        f" '--device', 'cpu', '--model', {version!r}])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CINELABEL_MODELS": str(tmp_path / "store")},
+    )
     assert done.returncode == 0, done.stderr
     assert nib.load(tmp_path / "l.nii.gz").shape == (20, 20, 3, 3)
