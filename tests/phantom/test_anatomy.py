@@ -65,9 +65,7 @@ def test_a_scar_moves_less_than_the_wall_opposite() -> None:
         heart = sample_heart(np.random.default_rng(seed), "infarcted")
         scar = heart.scars[0]
         z_ed, z_es = scar.height * heart.length(0.0), scar.height * heart.length(1.0)
-        inward = (
-            heart.lv_borders(z_ed + 1e-3, 0.0)[0] - heart.lv_borders(z_es + 1e-3, 1.0)[0]
-        )
+        inward = heart.lv_borders(z_ed + 1e-3, 0.0)[0] - heart.lv_borders(z_es + 1e-3, 1.0)[0]
         at_scar = int(np.argmin(np.abs(wrap(ANGLE_TABLE - scar.angle))))
         assert inward[at_scar] <= inward.max() * 0.75 + 1e-6
 

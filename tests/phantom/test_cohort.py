@@ -113,6 +113,7 @@ def test_an_interrupted_cache_goes_on_and_equals_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"task": "segmenter", "count": 6, "size": 32, "spacing_mm": 6.0, "seed": 2}
+    settings["prepare"] = np.sqrt
     monkeypatch.setattr("cinelabel.phantom.dataset.CHUNK", 6)
     whole = build_cache(tmp_path / "whole", **settings)
     manifest = tmp_path / "whole" / "manifest.json"
@@ -126,6 +127,7 @@ def test_an_interrupted_cache_goes_on_and_equals_an_uninterrupted_one(
 
 
 def test_a_cache_of_other_parameters_is_not_reused(tmp_path: Path) -> None:
-    build_cache(tmp_path, task="segmenter", count=2, size=32, spacing_mm=6.0, seed=2)
+    settings = {"task": "segmenter", "count": 2, "size": 32, "spacing_mm": 6.0}
+    build_cache(tmp_path, seed=2, prepare=np.sqrt, **settings)
     with pytest.raises(RunError, match="seed"):
-        build_cache(tmp_path, task="segmenter", count=2, size=32, spacing_mm=6.0, seed=3)
+        build_cache(tmp_path, seed=3, prepare=np.sqrt, **settings)

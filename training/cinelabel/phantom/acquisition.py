@@ -100,9 +100,7 @@ def sample_breathing(rng: np.random.Generator, amplitude_mm: float) -> Breathing
     time = np.arange(beats) / beats
     kind = rng.choice(["cycle", "drift", "jump"])
     if kind == "cycle":
-        course = 0.5 * np.sin(
-            2 * np.pi * (time * rng.uniform(0.5, 3.0) + rng.uniform())
-        )
+        course = 0.5 * np.sin(2 * np.pi * (time * rng.uniform(0.5, 3.0) + rng.uniform()))
     elif kind == "drift":
         course = time - 0.5
     else:

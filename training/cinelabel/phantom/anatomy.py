@@ -317,9 +317,7 @@ def _with_disease(rng: np.random.Generator, heart: Heart) -> Heart:
                 amount=float(rng.choice([0.0, 1.0], p=[0.25, 0.75]) * rng.uniform(2.0, 20.0)),
             )
         ]
-        return replace(
-            heart, thickenings=tuple(bumps), obliteration=float(rng.uniform(0.0, 9.0))
-        )
+        return replace(heart, thickenings=tuple(bumps), obliteration=float(rng.uniform(0.0, 9.0)))
     if heart.group == "infarcted":
         scars = [
             Bump(

@@ -93,15 +93,18 @@ def build_cache(
     size: int,
     spacing_mm: float,
     seed: int,
+    prepare: Callable[[np.ndarray], np.ndarray],
     workers: int = 1,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Path:
     """Make a cache of examples, or go on with one that was interrupted.
 
     Args:
-        folder: `images.npy` float16 (count, size, size), normalised; `labels.npy` uint8; manifest.
+        folder: `images.npy` float16 (count, size, size), prepared; `labels.npy` uint8; manifest.
         task: "segmenter" or "locator".
         count, size, spacing_mm, seed: how many, pixels, pixel size and seed.
+        prepare: what is done to each magnitude (h, w) before it is kept: the network's preparation;
+            a function of a module, since processes import it.
         workers: processes.
         progress: called with examples done, examples in all, and what is done.
 
@@ -125,7 +128,7 @@ def build_cache(
         return folder
     with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
         jobs = {
-            pool.submit(_write_chunk, folder, task, seed, size, spacing_mm, k, count): k
+            pool.submit(_write_chunk, folder, task, seed, size, spacing_mm, prepare, k, count): k
             for k in chunks
         }
         for job in as_completed(jobs):
@@ -159,16 +162,21 @@ def _open_cache(folder: Path, wanted: dict[str, object]) -> set[int]:
 
 
 def _write_chunk(
-    folder: Path, task: str, seed: int, size: int, spacing_mm: float, chunk: int, count: int
+    folder: Path,
+    task: str,
+    seed: int,
+    size: int,
+    spacing_mm: float,
+    prepare: Callable[[np.ndarray], np.ndarray],
+    chunk: int,
+    count: int,
 ) -> int:
-    from cinelabel.transforms.preprocess import normalise
-
     images = np.load(folder / "images.npy", mmap_mode="r+")
     labels = np.load(folder / "labels.npy", mmap_mode="r+")
     first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, count)
     for index in range(first, last):
         image, label = make_example(task, seed, index, size, spacing_mm)
-        images[index], labels[index] = normalise(image), label
+        images[index], labels[index] = prepare(image), label
     images.flush()
     labels.flush()
     return last - first

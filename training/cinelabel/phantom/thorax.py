@@ -267,9 +267,7 @@ def _over(image: np.ndarray, signal: float, distance: np.ndarray, pixel: float) 
     return image + (np.float32(signal) - image) * soft(distance, pixel)
 
 
-def _blend(
-    image: np.ndarray, other: np.ndarray, distance: np.ndarray, pixel: float
-) -> np.ndarray:
+def _blend(image: np.ndarray, other: np.ndarray, distance: np.ndarray, pixel: float) -> np.ndarray:
     return image + (other - image) * soft(distance, pixel)
 
 
