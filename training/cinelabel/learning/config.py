@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from cinelabel.core.errors import RunError
 from cinelabel.core.files import check_identifier
@@ -76,7 +84,7 @@ class ScheduleConfig(_Section):
 class TrainConfig(_Section):
     """A whole training run; see `configs/` for examples."""
 
-    name: Annotated[str, BeforeValidator(_as_identifier)]
+    name: Annotated[str, AfterValidator(_as_identifier)]
     network: Annotated[NetworkSpec, BeforeValidator(_as_spec)]
     seed: int = Field(default=1, ge=0)
     data: DataConfig = DataConfig()

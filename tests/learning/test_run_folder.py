@@ -1,0 +1,103 @@
+"""A run folder belongs to one configuration and keeps whole checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cinelabel.core.errors import OutputError, RunError
+from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
+
+
+def checkpoint(step: int) -> Checkpoint:
+    network = torch.nn.Linear(2, 1)
+    optimiser = torch.optim.AdamW(network.parameters())
+    network(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    weights = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    return Checkpoint(
+        step=step,
+        seconds=1.5,
+        weights=weights,
+        average={name: tensor + 1 for name, tensor in weights.items()},
+        optimiser=optimiser.state_dict(),
+        random_state=torch.get_rng_state(),
+    )
+
+
+def test_a_checkpoint_reads_back_as_it_was_written(tmp_path):
+    written = checkpoint(3)
+    RunFolder(tmp_path).save_checkpoint(written)
+    found = RunFolder(tmp_path).latest_checkpoint()
+    assert found is not None
+    assert (found.step, found.seconds) == (3, 1.5)
+    for name, tensor in written.weights.items():
+        assert torch.equal(found.weights[name], tensor)
+        assert torch.equal(found.average[name], tensor + 1)
+    moment = written.optimiser["state"][0]["exp_avg"]
+    assert torch.equal(found.optimiser["state"][0]["exp_avg"], moment)
+    assert torch.equal(found.random_state, written.random_state)
+
+
+def test_the_two_newest_checkpoints_are_kept(tmp_path):
+    folder = RunFolder(tmp_path)
+    for step in (5, 10, 15):
+        folder.save_checkpoint(checkpoint(step))
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000010", "step-00000015"]
+    assert folder.latest_checkpoint().step == 15
+
+
+def test_a_folder_without_checkpoints_has_none(tmp_path):
+    assert RunFolder(tmp_path).latest_checkpoint() is None
+
+
+def test_a_checkpoint_cut_short_by_a_kill_is_not_seen(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint(checkpoint(5))
+    partial = tmp_path / "checkpoints" / ".partial-step-00000010-abcd"
+    partial.mkdir()
+    (partial / "weights.safetensors").write_bytes(b"half")
+    assert folder.latest_checkpoint().step == 5
+
+
+def test_a_failed_checkpoint_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="no space left"):
+        RunFolder(tmp_path).save_checkpoint(checkpoint(5))
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "average.safetensors", "optimiser.pt"])
+def test_a_damaged_checkpoint_is_named(tmp_path, name):
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint(checkpoint(5))
+    file = tmp_path / "checkpoints" / "step-00000005" / name
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(RunError, match=f"{name}: the file is missing or damaged"):
+        folder.latest_checkpoint()
+
+
+def test_a_folder_begun_with_another_configuration_is_refused_naming_the_key(tmp_path, make_config):
+    folder = RunFolder(tmp_path)
+    folder.begin(make_config())
+    with pytest.raises(RunError, match="begun with optimiser.lr = 0.01, not 0.5"):
+        folder.begin(make_config(optimiser={"lr": 0.5}))
+    folder.begin(make_config(threads=2))
+    assert folder.config().threads == 2
+
+
+def test_an_unfinished_run_has_no_summary(tmp_path):
+    with pytest.raises(RunError, match="not finished"):
+        RunFolder(tmp_path).summary()
+
+
+def test_metrics_after_the_step_of_a_resume_are_dropped(tmp_path):
+    path, columns = tmp_path / "metrics.csv", ["step", "loss", "dice_LV"]
+    table = MetricsFile(path, columns, 0)
+    for step in (4, 8, 12):
+        table.append({"step": step, "loss": 0.5})
+    MetricsFile(path, columns, 8).append({"step": 9, "loss": 0.25, "dice_LV": 0.5})
+    assert path.read_text().split() == ["step,loss,dice_LV", "4,0.5,", "8,0.5,", "9,0.25,0.5"]
