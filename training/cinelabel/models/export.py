@@ -110,7 +110,9 @@ def export_openvino(network: nn.Module, spec: NetworkSpec, xml: Path, half: bool
     side = 4 * spec.divisor
     example = torch.zeros(2, spec.in_channels, side, side)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # OpenVINO traces, which torch deprecates
+        # OpenVINO traces, which torch deprecates; what tracing cannot see are checks of shapes.
+        for kind in (FutureWarning, torch.jit.TracerWarning):
+            warnings.simplefilter("ignore", kind)
         model = openvino.convert_model(network, example_input=example)
     model.reshape([-1, spec.in_channels, -1, -1])
     openvino.save_model(model, xml, compress_to_fp16=half)

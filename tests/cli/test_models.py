@@ -1,0 +1,112 @@
+"""`cinelabel models` lists, shows, chooses and publishes versions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from cinelabel.cli.main import main
+from cinelabel.learning.config import parse
+from cinelabel.learning.run_folder import RunFolder
+from cinelabel.networks import build
+from cinelabel.networks.nnunet import get_weights, on_cpu
+
+
+def run_command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["models", *map(str, arguments)])
+    return int(end.value.code or 0)
+
+
+def finished_run(folder, name, task, classes):
+    config = parse(
+        {
+            "name": name,
+            "network": {"features": [4, 8], "classes": classes},
+            "data": {"task": task, "size": 16},
+        },
+        "test",
+    )
+    run = RunFolder(folder / name)
+    run.begin(config)
+    summary = {"steps": 5, "seed": 1, "dice": {"heart": 0.75}}
+    run.finish(on_cpu(get_weights(build(config.network))), summary)
+    return run.path
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A store with version `toy-1`, published by the command from two runs."""
+    folder = tmp_path_factory.mktemp("command")
+    runs = [finished_run(folder, "s", "segmenter", 4), finished_run(folder, "l", "locator", 2)]
+    store = folder / "store"
+    assert run_command("publish", *runs, "--name", "toy-1", "--store", store) == 0
+    return store
+
+
+@pytest.fixture
+def store(published, tmp_path, monkeypatch):
+    shutil.copytree(published, tmp_path / "store")
+    monkeypatch.setenv("CINELABEL_MODELS", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def test_a_list_for_machines_names_versions_members_and_the_one_in_use(store, capsys):
+    assert run_command("use", "toy-1") == 0
+    capsys.readouterr()
+    assert run_command("list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["current"] == "toy-1"
+    row = next(row for row in listed["versions"] if row["version"] == "toy-1")
+    assert (row["bundled"], row["problem"]) == (False, None)
+    assert [member["role"] for member in row["members"]] == ["segmenter", "locator"]
+
+
+def test_a_list_for_people_is_a_table(store, capsys):
+    assert run_command("list") == 0
+    shown = capsys.readouterr().out
+    assert "toy-1" in shown
+    assert "heart 0.750" in shown
+
+
+def test_a_list_says_which_card_is_damaged_and_shows_the_others(store, capsys):
+    shutil.copytree(store / "toy-1", store / "toy-2")
+    (store / "toy-2" / "card.json").write_text("{")
+    (store / "current").write_text("gone\n")
+    assert run_command("list", "--json") == 0
+    captured = capsys.readouterr()
+    listed = json.loads(captured.out)
+    rows = {row["version"]: row["problem"] for row in listed["versions"]}
+    assert rows["toy-1"] is None
+    assert "card.json" in rows["toy-2"]
+    assert listed["current"] is None
+    assert "'gone'" in captured.err
+
+
+def test_a_card_is_shown_as_json_and_as_a_table(store, capsys):
+    assert run_command("show", "toy-1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["version"] == "toy-1"
+    assert run_command("show", "toy-1") == 0
+    assert "toy-1, checksums verified" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("action", ["show", "use"])
+def test_an_unknown_version_ends_with_code_2_and_a_sentence(store, capsys, action):
+    assert run_command(action, "toy-9") == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("cinelabel: unknown model version 'toy-9'. Known versions: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_damaged_file_ends_with_code_2_naming_it(store, capsys):
+    (store / "toy-1" / "s.bin").write_bytes(b"")
+    for action in ("show", "use"):
+        assert run_command(action, "toy-1") == 2
+        assert "s.bin" in capsys.readouterr().err
+
+
+def test_publishing_a_version_twice_ends_with_code_2(store, tmp_path, capsys):
+    run = finished_run(tmp_path, "s", "segmenter", 4)
+    assert run_command("publish", run, "--name", "toy-1") == 2
+    assert "versions never change" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""Versions are found, verified, put in use and rolled back; nothing in them ever changes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from cinelabel.core.errors import ModelError
+from cinelabel.models.store import BUNDLED_FOLDER, ModelStore, default_root
+
+
+def test_the_store_is_imported_without_torch_and_openvino():
+    code = (
+        "import sys, cinelabel.models, cinelabel.models.store, cinelabel.models.card;"
+        "sys.exit('torch' in sys.modules or 'openvino' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_own_and_bundled_versions_are_listed(store):
+    assert store.versions() == ["a-1", "phantom-1"]
+    assert [store.is_bundled(name) for name in store.versions()] == [False, True]
+
+
+def test_a_store_that_does_not_exist_yet_shows_the_bundled_versions(store, tmp_path):
+    fresh = ModelStore(tmp_path / "absent", bundled=store.bundled)
+    assert fresh.versions() == ["phantom-1"]
+    assert fresh.load().name == "phantom-1"
+    assert not fresh.root.exists()
+
+
+def test_every_version_in_the_package_holds(tmp_path):
+    packaged = ModelStore(tmp_path)
+    for name in packaged.versions():
+        packaged.load(name).verify()
+
+
+def test_the_bundled_version_wins_over_one_of_the_same_name(store):
+    shutil.copytree(store.bundled / "phantom-1", store.root / "phantom-1")
+    assert store.load("phantom-1").path == store.bundled / "phantom-1"
+
+
+def test_the_bundled_version_is_in_use_until_another_is_chosen_and_after_a_roll_back(store):
+    assert store.current() == "phantom-1"
+    store.use("a-1")
+    assert store.current() == "a-1"
+    assert ModelStore(store.root, bundled=store.bundled).load().name == "a-1"
+    store.use("phantom-1")
+    assert store.load().name == "phantom-1"
+
+
+def test_an_unknown_version_is_refused_and_the_known_ones_are_listed(store):
+    for action in (store.load, store.use):
+        with pytest.raises(ModelError, match="'b-2'. Known versions: a-1, phantom-1"):
+            action("b-2")
+    assert store.current() == "phantom-1"
+
+
+def test_a_version_in_use_that_is_gone_is_said_with_the_way_out(store):
+    store.use("a-1")
+    shutil.rmtree(store.root / "a-1")
+    with pytest.raises(ModelError, match="'a-1', is not in the store. .*models use phantom-1"):
+        store.load()
+    store.use("phantom-1")
+    assert store.load().name == "phantom-1"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "openvino_xml", "openvino_bin"])
+def test_a_damaged_file_is_named_when_it_is_asked_for(store, kind):
+    version = store.load("a-1")
+    path = version.path / version.member("seg").files[kind]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=f"{path.name}: a file of the model is damaged"):
+        version.file("seg", kind)
+    with pytest.raises(ModelError, match=path.name):
+        version.verify()
+    version.file("loc", kind)
+
+
+def test_a_missing_file_is_named(store):
+    (store.root / "a-1" / "loc.bin").unlink()
+    with pytest.raises(ModelError, match="loc.bin: a file of the model is missing"):
+        store.load("a-1").file("loc", "openvino_bin")
+
+
+def test_a_damaged_version_is_not_put_in_use(store):
+    (store.root / "a-1" / "seg.xml").write_text("<net/>")
+    with pytest.raises(ModelError, match=r"seg.xml"):
+        store.use("a-1")
+    assert store.current() == "phantom-1"
+
+
+def test_files_are_given_for_a_member_or_its_name(store):
+    version = store.load("a-1")
+    by_name = version.file("seg", "openvino_xml")
+    assert by_name == version.file(version.member("seg"), "openvino_xml")
+    assert by_name == store.root / "a-1" / "seg.xml"
+
+
+def test_an_unknown_member_is_refused_and_the_known_ones_are_listed(store):
+    with pytest.raises(ModelError, match="no member 'x'. Known: seg, loc"):
+        store.load("a-1").file("x", "openvino_xml")
+
+
+def test_a_renamed_folder_is_not_taken_for_the_version(store):
+    (store.root / "a-1").rename(store.root / "a-2")
+    with pytest.raises(ModelError, match="the card is that of version 'a-1'"):
+        store.load("a-2")
+
+
+def test_folders_without_a_card_and_half_written_ones_are_no_versions(store):
+    (store.root / "empty").mkdir()
+    shutil.copytree(store.root / "a-1", store.root / ".partial-a-2-abcd")
+    assert store.versions() == ["a-1", "phantom-1"]
+
+
+def test_the_environment_names_the_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("CINELABEL_MODELS", str(tmp_path / "mine"))
+    assert ModelStore().root == tmp_path / "mine"
+    monkeypatch.delenv("CINELABEL_MODELS")
+    assert default_root().name == "models"
+    assert "CineLabel" in default_root().parts
+    assert ModelStore().bundled == BUNDLED_FOLDER
+
+
+def test_the_pointer_is_a_line_a_person_can_read(store):
+    store.use("a-1")
+    assert (store.root / "current").read_text() == "a-1\n"
+
+
+def test_a_card_is_plain_json(store):
+    card = json.loads((store.root / "a-1" / "card.json").read_text())
+    assert card["provenance"] == {"seed": 0}
+    assert card["metrics"] == {"toy": {"dice": 0.5}}
+    assert "Not a medical device" in card["intended_use"]
