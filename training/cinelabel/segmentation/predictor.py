@@ -15,8 +15,7 @@ import numpy as np
 
 from cinelabel.core.errors import InputError, ModelError
 from cinelabel.core.grid import Grid
-from cinelabel.core.labels import LV
-from cinelabel.core.measures import Measures, find_ed_es, measure, volume_curve_ml
+from cinelabel.core.measures import Measures, measure
 from cinelabel.models.card import MemberCard
 from cinelabel.models.store import ModelStore, ModelVersion
 from cinelabel.segmentation.backend import (
@@ -162,7 +161,7 @@ class Segmenter:
             heart = self._label_frames(
                 study, wanted, heart, labels, mirror, postprocessing, clock, progress
             )
-        ed, es = _phases(study, labels, wanted)
+        measures = measure(labels, study.grid, study.ed, study.es, study.trigger_times_ms)
         reason = located.reason
         if reason is None and not labels.any():
             reason = "no heart found: the segmenter labelled nothing where the locator pointed"
@@ -170,9 +169,9 @@ class Segmenter:
             labels=labels,
             heart=heart,
             reason=reason,
-            ed=ed,
-            es=es,
-            measures=measure(labels, study.grid, ed, es, study.trigger_times_ms),
+            ed=measures.ed,
+            es=measures.es,
+            measures=measures,
             timings_s={**clock.seconds, "total": time.perf_counter() - start},
             model=self.version.name,
             device=self.device,
@@ -263,19 +262,4 @@ def _recentred(labels: np.ndarray, grid: Grid, heart: HeartBox) -> HeartBox:
         (float(extent[0]), float(extent[1])),
         heart.slices,
         heart.probability,
-    )
-
-
-def _phases(
-    study: Study, labels: np.ndarray, wanted: Sequence[int]
-) -> tuple[int | None, int | None]:
-    """ED and ES: as the study names them, otherwise from the cavity's volume over the phases."""
-    if study.ed is not None and study.es is not None:
-        return study.ed, study.es
-    if len(wanted) < 2:
-        return study.ed, study.es
-    ed, es = find_ed_es(volume_curve_ml(labels[..., list(wanted)], study.grid, LV))
-    return (
-        study.ed if study.ed is not None else wanted[ed],
-        study.es if study.es is not None else wanted[es],
     )

@@ -1,0 +1,81 @@
+"""`cinelabel segment` on one 10-slice phase: seconds, of which networks, and peak memory.
+
+Prints a table (pytest -s) and never fails on time. Beside it stands the same ensemble of one
+member in eager torch, which is what a user would run without the OpenVINO form.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cinelabel import studies
+from cinelabel.models.store import ModelStore
+from cinelabel.phantom import StackGeometry, make_study
+
+REPEATS = 3
+GEOMETRY = StackGeometry(size=(224, 208), pixel=1.5, spacing=10.0, thickness=8.0)
+
+
+@pytest.fixture(scope="module")
+def phase(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = make_study(11, frames=1, group="normal", geometry=GEOMETRY)
+    path = tmp_path_factory.mktemp("phase") / "phase.nii.gz"
+    studies.save_image(path, made.study)
+    return path
+
+
+def test_seconds_and_memory_of_a_whole_process(phase: Path) -> None:
+    code = "from cinelabel.cli.main import main; main()"
+    call = ["segment", str(phase), "--output", str(phase.parent / "label.nii.gz"), "--json"]
+    best, record = np.inf, {}
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *call], capture_output=True, check=True, text=True
+        )
+        if (seconds := time.perf_counter() - start) < best:
+            best, record = seconds, json.loads(done.stdout)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    slices = studies.load(phase).grid.shape[2]
+    print(f"\n{slices} slices, fastest of {REPEATS}")
+    print(f"  whole process {best:6.2f} s, peak {peak:.0f} MB")
+    for step, spent in record["timings_s"].items():
+        print(f"  {step:<12} {spent:7.3f} s")
+    assert record["heart_found"]
+
+
+def test_openvino_beside_eager_torch() -> None:
+    torch = pytest.importorskip("torch")
+    from cinelabel.segmentation.backend import load_backend
+
+    version = ModelStore().load()
+    member = next(m for m in version.card.members if m.role == "segmenter")
+    images = np.random.default_rng(0).normal(size=(10, 1, 128, 128)).astype(np.float32)
+    network = version.network(member).eval()
+    served = load_backend(version, member, "cpu")
+
+    def eager(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(batch)).numpy()
+
+    def fastest(run) -> float:
+        run(images)
+        times = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            run(images)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    slow, fast = fastest(eager), fastest(served)
+    same = np.mean(eager(images).argmax(1) == served(images).argmax(1))
+    print(f"\n10 slices of 128x128: eager torch {slow:.3f} s, OpenVINO {fast:.3f} s, ", end="")
+    print(f"ratio {slow / fast:.1f}, same label {same:.4f}")
+    assert same > 0.98
