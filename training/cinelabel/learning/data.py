@@ -104,6 +104,7 @@ def open_caches(
 ) -> tuple[SliceCache, SliceCache]:
     """The training and the validation cache under `folder`, made if they are not there yet."""
     from cinelabel.phantom.dataset import build_cache
+    from cinelabel.transforms.preprocess import normalise
 
     data = config.data
     opened = []
@@ -115,6 +116,7 @@ def open_caches(
             size=data.size,
             spacing_mm=data.spacing_mm,
             seed=seed,
+            prepare=normalise,
             workers=config.workers,
             progress=progress,
         )
