@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from cinelabel import studies
 from cinelabel.cli import server_process
 from cinelabel.cli.demo import _segment_over_http
 from cinelabel.studies.workspace import prepare
+
+DEADLINE_S = 60
 
 
 @pytest.fixture
@@ -58,12 +63,14 @@ def test_json_alone_can_be_asked_for(http: httpx.Client) -> None:
     assert response.json()["label_names"] == {"LV": 1, "MYO": 2, "RV": 3}
 
 
-def test_label_files_do_not_pile_up(http: httpx.Client, running: Any) -> None:
-    import tempfile
-
-    before = set(Path(tempfile.gettempdir()).glob("cinelabel-*.nii.gz"))
+def test_label_files_do_not_pile_up(http: httpx.Client) -> None:
+    folder = Path(tempfile.gettempdir())
+    before = set(folder.glob("cinelabel-*.nii.gz"))
     assert infer(http, "heart__t00").status_code == 200
-    assert set(Path(tempfile.gettempdir()).glob("cinelabel-*.nii.gz")) <= before
+    deadline = time.monotonic() + DEADLINE_S  # the server removes it after it has answered
+    while set(folder.glob("cinelabel-*.nii.gz")) - before and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+    assert set(folder.glob("cinelabel-*.nii.gz")) <= before
 
 
 def test_an_unknown_image_is_404(http: httpx.Client) -> None:
