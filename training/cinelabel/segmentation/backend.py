@@ -88,16 +88,9 @@ class _OpenVino:
 class _Torch:
     def __init__(self, version: ModelVersion, member: MemberCard) -> None:
         import torch
-        from safetensors.torch import load_file
 
-        from cinelabel.networks import build
-        from cinelabel.networks.specs import NetworkSpec
-
-        state = load_file(version.file(member, "safetensors"))
         self._torch = torch
-        self._network = build(NetworkSpec.from_dict(member.network))
-        self._network.load_state_dict({name: value.float() for name, value in state.items()})
-        self._network.eval().to("cuda")
+        self._network = version.network(member).to("cuda")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():
