@@ -32,6 +32,11 @@ def test_what_is_written_comes_back(make_study, tmp_path):
     assert found.notes == ()
 
 
+def test_a_folder_that_is_named_for_its_format_lends_the_name_above_it(make_study, tmp_path):
+    dicom.write_cine(tmp_path / "patient-3" / "DICOM", make_study())
+    assert studies.load(tmp_path / "patient-3" / "DICOM").name == "patient-3"
+
+
 @pytest.mark.parametrize("flip", [1, -1])
 def test_neither_handedness_is_flipped(make_study, tmp_path, flip):
     study = make_study(affine=make_study().grid.affine @ np.diag([1, 1, flip, 1]))

@@ -23,6 +23,8 @@ from cinelabel.studies.study import Study, require_image
 __all__ = ["SeriesSummary", "read", "read_all", "read_series", "write_cine"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+NAMELESS_FOLDERS = ("dicom", "dcm", "images")
+"""Folder names that say what lies in them, not whose it is; the study takes the parent's."""
 
 
 def read_series(folder: Path) -> list[SeriesSummary]:
@@ -50,7 +52,7 @@ def read(folder: Path, series: str | None = None) -> Study:
     images, set_aside = scan(folder)
     groups = dicom_series.group_series(images)
     group = dicom_series.choose(groups, series, folder)
-    name = study_name(folder)
+    name = _folder_name(folder)
     if len(groups) == 1:
         return _assemble(group, set_aside, folder, name)
     study = _assemble(group, set_aside, folder, f"{name}-{group.key}")
@@ -68,9 +70,15 @@ def read_all(folder: Path) -> list[Study]:
     images, set_aside = scan(folder)
     groups = dicom_series.group_series(images)
     if len(groups) == 1:
-        return [_assemble(groups[0], set_aside, folder, study_name(folder))]
-    name = study_name(folder)
+        return [_assemble(groups[0], set_aside, folder, _folder_name(folder))]
+    name = _folder_name(folder)
     return [_assemble(group, set_aside, folder, f"{name}-{group.key}") for group in groups]
+
+
+def _folder_name(folder: Path) -> str:
+    """The study's name: that of its folder, or of the one above if the name says nothing."""
+    here = folder.resolve()
+    return study_name(here.parent if here.name.lower() in NAMELESS_FOLDERS else here)
 
 
 def _assemble(group: Group, set_aside: list[SetAside], folder: Path, name: str) -> Study:
