@@ -34,8 +34,8 @@ def test_random_depends_on_the_seed_and_not_on_the_order_of_the_studies():
 
 
 def test_every_choice_has_a_reason_in_a_sentence():
-    assert first(IDS, []).reason == "It is the first of 4 studies without labels."
-    assert first(IDS, ["c", "a", "b"]).reason == "It is the first of 1 study without labels."
+    assert first(IDS, []).reason == "It is the first of 4 images without labels."
+    assert first(IDS, ["c", "a", "b"]).reason == "It is the first of 1 image without labels."
     assert "random" in random_unlabelled(IDS, [], seed=1).reason
 
 

@@ -41,6 +41,7 @@ def test_first_gives_the_first_frame_with_what_is_known_of_it(client: Any, runni
     assert sample["id"] == "heart__t00"
     assert sample["study"] == "heart"
     assert sample["frame"] == 0
+    assert "without labels" in sample["reason"]
     assert sample["n_frames"] == 3
     assert sample["source"] == str(running.studies / "heart.nii.gz")
     assert sample["path"] == str(running.workspace.image_path("heart__t00"))

@@ -1,11 +1,12 @@
-"""Which image a reader gets next: the first without a label, or any of them."""
+"""Which image a reader gets next, and why: the strategies of `cinelabel.active` on a datastore."""
 
 from __future__ import annotations
 
+import random
 import threading
 from typing import Any
 
-import numpy as np
+from cinelabel.active.strategies import Choice, first, random_unlabelled
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
@@ -17,8 +18,7 @@ class First(Strategy):
         super().__init__("First frame without a label")
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, str] | None:
-        waiting = datastore.get_unlabeled_images()
-        return {"id": waiting[0]} if waiting else None
+        return _answer(first(datastore.get_unlabeled_images(), ()))
 
 
 class Random(Strategy):
@@ -26,12 +26,14 @@ class Random(Strategy):
 
     def __init__(self, seed: int) -> None:
         super().__init__("Any frame without a label")
-        self._generator = np.random.default_rng(seed)
+        self._generator = random.Random(seed)
         self._lock = threading.Lock()
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, str] | None:
-        waiting = datastore.get_unlabeled_images()
-        if not waiting:
-            return None
         with self._lock:
-            return {"id": waiting[int(self._generator.integers(len(waiting)))]}
+            seed = self._generator.getrandbits(32)
+        return _answer(random_unlabelled(datastore.get_unlabeled_images(), (), seed))
+
+
+def _answer(choice: Choice | None) -> dict[str, str] | None:
+    return None if choice is None else {"id": choice.id, "reason": choice.reason}
