@@ -8,8 +8,8 @@ from cinelabel.analysis.similarity import directions, noise_floor, pwcca
 from cinelabel.core.errors import InputError
 from scipy.linalg import subspace_angles
 
-SAMPLES, FREE_TURN = 0.06
-CHANNELS = 4000, 16
+FREE_TURN = 0.06
+SAMPLES, CHANNELS = 4000, 16
 
 
 def normal(seed: int, channels: int = CHANNELS, samples: int = SAMPLES) -> np.ndarray:
