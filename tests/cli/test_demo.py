@@ -31,9 +31,10 @@ def test_the_demo_writes_what_it_promises_and_leaves_no_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "demo"
+    before = set(psutil.Process().children(recursive=True))
     assert run(["--output", str(output), "--frames", "4"]) == 0
-    children = psutil.Process().children(recursive=True)
-    assert [c for c in children if "monailabel" in " ".join(c.cmdline())] == []
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert [c for c in left if "monailabel" in " ".join(c.cmdline())] == []
     for picture in ("overlay.png", "volume_curve.png"):
         assert (output / picture).read_bytes().startswith(b"\x89PNG")
     study_file = next((output / "study").glob("*.nii.gz"))
