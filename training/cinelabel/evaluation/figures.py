@@ -364,13 +364,16 @@ def _name_curves(axes: Axes, position: float, last_ml: dict[Structure, float]) -
 
 
 def _phase_mark(axes: Axes, position: float, text: str) -> None:
+    """A phase's name over its line, to the left of it where the curves' own names stand."""
+    first, last = axes.get_xlim()
+    at_the_end = position > first + 0.85 * (last - first)
     axes.annotate(
         text,
         (position, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(0, 4),
         textcoords="offset points",
-        ha="center",
+        ha="right" if at_the_end else "center",
         va="bottom",
         fontsize=9,
         color=INK,
