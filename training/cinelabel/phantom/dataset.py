@@ -171,12 +171,15 @@ def _write_chunk(
     chunk: int,
     count: int,
 ) -> int:
+    from threadpoolctl import threadpool_limits
+
     images = np.load(folder / "images.npy", mmap_mode="r+")
     labels = np.load(folder / "labels.npy", mmap_mode="r+")
     first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, count)
-    for index in range(first, last):
-        image, label = make_example(task, seed, index, size, spacing_mm)
-        images[index], labels[index] = prepare(image), label
+    with threadpool_limits(1):  # matrices this small only wait for a second thread
+        for index in range(first, last):
+            image, label = make_example(task, seed, index, size, spacing_mm)
+            images[index], labels[index] = prepare(image), label
     images.flush()
     labels.flush()
     return last - first

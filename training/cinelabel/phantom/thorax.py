@@ -260,7 +260,8 @@ def _ribs(
 
 def soft(distance: np.ndarray, width: float) -> np.ndarray:
     """Share of a pixel inside a border: distance in mm (positive inside), edge width in mm."""
-    return np.clip(distance * np.float32(1.0 / width) + np.float32(0.5), 0.0, 1.0)
+    share = distance * np.float32(1.0 / width) + np.float32(0.5)
+    return np.minimum(np.maximum(share, np.float32(0.0)), np.float32(1.0))
 
 
 def _over(image: np.ndarray, signal: float, distance: np.ndarray, pixel: float) -> np.ndarray:
