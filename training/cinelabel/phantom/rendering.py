@@ -86,7 +86,6 @@ def render(
     thickness: float,
     contraction: float,
     behind: np.ndarray | None = None,
-    shift: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[np.ndarray, np.ndarray]:
     """One thick slice.
 
@@ -97,13 +96,12 @@ def render(
         thickness: slice thickness (mm).
         contraction: 0 at ED to 1 at ES.
         behind: `background(...)` of the same view and height, to paint it once for all phases.
-        shift: displacement of the heart in the plane (mm), as breathing makes it.
 
     Returns:
         (signal float32 (n, m), labels uint8 (n, m)).
     """
     image = background(subject, view, height) if behind is None else behind.copy()
-    box = _heart_box(subject.heart, view, height, shift)
+    box = _heart_box(subject.heart, view, height)
     if box is None:
         return image, np.zeros(image.shape, np.uint8)
     rng = np.random.default_rng((subject.texture_seed, int(round(height * 10)) & 0xFFFF))
@@ -116,9 +114,7 @@ def render(
     labelled = _readers_draw(subject.heart, height, contraction)
     for offset in THIN_SLICES:
         level = height + offset * thickness
-        painted, cover = _paint_heart(
-            subject, view, box, image[box], level, contraction, shift, textures
-        )
+        painted, cover = _paint_heart(subject, view, box, image[box], level, contraction, textures)
         total += painted
         occupancy += cover
     image[box] = total / len(THIN_SLICES)
@@ -161,15 +157,10 @@ def _axis_position(heart: Heart, height: float) -> tuple[float, float]:
     return heart.axis_tilt[0] * rise, heart.axis_tilt[1] * rise
 
 
-def _heart_box(
-    heart: Heart, view: Plane, height: float, shift: tuple[float, float]
-) -> tuple[slice, slice] | None:
+def _heart_box(heart: Heart, view: Plane, height: float) -> tuple[slice, slice] | None:
     reach = 1.6 * (heart.radius_ed + heart.wall) + heart.rv_depth + 4.0 * heart.fat + 30.0
     axis = _axis_position(heart, height)
-    near = (
-        np.hypot(view.x - np.float32(axis[0] + shift[0]), view.y - np.float32(axis[1] + shift[1]))
-        < reach
-    )
+    near = np.hypot(view.x - np.float32(axis[0]), view.y - np.float32(axis[1])) < reach
     rows, columns = near.any(1), near.any(0)
     if not rows.any():
         return None
@@ -186,14 +177,13 @@ def _paint_heart(
     behind: np.ndarray,
     height: float,
     contraction: float,
-    shift: tuple[float, float],
     textures: _Textures,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One thin slice: signal and the shares of LV, MYO and RV in each pixel of the box."""
     heart, tissues = subject.heart, subject.tissues
     axis = _axis_position(heart, height)
-    x = view.x[box] - np.float32(axis[0] + shift[0])
-    y = view.y[box] - np.float32(axis[1] + shift[1])
+    x = view.x[box] - np.float32(axis[0])
+    y = view.y[box] - np.float32(axis[1])
     x = x + np.float32(1.1) * textures.coarse
     edge = max(view.pixel, 1.0)
     radius = np.hypot(x, y)

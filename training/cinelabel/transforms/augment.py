@@ -6,8 +6,8 @@ batches in torch, which two cores keep up with; intensities are normalised again
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,8 +65,11 @@ class Augmentation:
         unknown = set(config or {}) - known
         if unknown:
             raise RunError(f"unknown augmentation setting {sorted(unknown)[0]!r}")
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in (config or {}).items()}
-        self.settings = AugmentationDefaults(**given)  # type: ignore[arg-type]
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in (config or {}).items()
+        }
+        self.settings = replace(AugmentationDefaults(), **given)
 
     def sample(self, count: int, rng: np.random.Generator) -> BatchParameters:
         """Parameters for a batch of `count` images."""
@@ -164,9 +167,9 @@ def _degrade(
     if parameters.zoom[k] < 1.0:
         size = image.shape[0]
         small = ndimage.zoom(image, parameters.zoom[k], order=1, grid_mode=True, mode="nearest")
-        image = ndimage.zoom(
-            small, size / small.shape[0], order=1, grid_mode=True, mode="nearest"
-        )[:size, :size]
+        image = ndimage.zoom(small, size / small.shape[0], order=1, grid_mode=True, mode="nearest")[
+            :size, :size
+        ]
     if parameters.blur[k] > 0.0:
         image = ndimage.gaussian_filter(image, parameters.blur[k])
     if parameters.gamma[k] != 1.0:
