@@ -78,6 +78,7 @@ def test_a_frame_is_segmented_on_its_own_grid(client: Any, running: Any) -> None
     assert set(np.unique(written.dataobj)) <= {0, 1, 2, 3}
     assert answer["label_names"] == {"LV": 1, "MYO": 2, "RV": 3}
     assert (answer["study"], answer["frame"], answer["scope"]) == ("heart", 0, "frame")
+    assert answer["n_frames"] == 3
     assert answer["model"]
     assert answer["timings_s"]["total"] > 0
     assert len(answer["measures"]["lv_curve_ml"]) == 1

@@ -109,7 +109,7 @@ def _answer(
         "study": name,
         "scope": scope,
         "frame": frame if scope == "frame" else None,
-        "n_frames": study.n_frames,
+        "n_frames": served[0].n_frames if served else study.n_frames,
         "ed": result.ed,
         "es": result.es,
         "heart": asdict(heart) if is_dataclass(heart) else None,
