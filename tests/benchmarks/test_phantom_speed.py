@@ -8,7 +8,7 @@ from cinelabel.phantom.dataset import TASKS, make_example
 from cinelabel.transforms.preprocess import normalise
 from threadpoolctl import threadpool_limits
 
-SLICES = 40
+SLICES = 200
 
 
 def test_slices_a_second() -> None:

@@ -11,7 +11,8 @@ from cinelabel.evaluation.report import cases_table, summary_table
 from rich.console import Console
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-SETS = ("acdc", "mnms")
+SETS = ("acdc", "mnms", "sunnybrook")
+PROMISED = ("acdc", "mnms")  # Sunnybrook contours no RV, and MYO at ED alone: printed, not promised
 LEAST_DICE = {"LV": 0.80, "MYO": 0.65, "RV": 0.60}
 
 pytestmark = pytest.mark.skipif(
@@ -35,12 +36,14 @@ def test_every_study_has_a_heart(results):
 
 
 def test_mean_dice_of_the_real_cases_is_at_least_what_is_promised(results, capsys):
-    scores = [score for result in results for score in result.scores]
+    every = [score for result in results for score in result.scores]
+    scores = [score for score in every if score.group in PROMISED]
     with capsys.disabled():
         console = Console(width=120)
         console.print()
-        console.print(cases_table(scores))
+        console.print(cases_table(every))
         console.print(summary_table(summarise(scores)))
+        console.print(summary_table(summarise([s for s in every if s not in scores])))
     # an empty prediction counts as 0 here
     means = {summary.structure: summary.penalised_dice.mean for summary in summarise(scores)}
     assert {name: mean for name, mean in means.items() if mean < LEAST_DICE[name]} == {}

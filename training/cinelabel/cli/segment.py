@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from cinelabel.core.measures import Measures
     from cinelabel.segmentation import Segmentation
     from cinelabel.studies.study import Study
 
@@ -77,19 +76,18 @@ def segment(
     segmenter = Segmenter.load(model, device=device.value)
     with terminal.progress_bar("segmenting") as progress:
         result = segmenter.segment(loaded, progress=progress)
-    found = _measures(result, loaded, ed, es)
     studies.save_label(output, result.labels, loaded)
-    record = _record(loaded, output, result, found)
+    record = _record(loaded, output, result)
     if measures is not None:
         from cinelabel.core.files import write_json
 
         write_json(measures, record)
     if overlay is not None:
-        _draw(overlay, loaded, result, found)
+        _draw(overlay, loaded, result)
     if json_output:
         terminal.print_json(record)
     else:
-        _report(loaded, output, result, found)
+        _report(loaded, output, result)
 
 
 def _with_phases(study: Study, ed: int | None, es: int | None) -> Study:
@@ -99,46 +97,36 @@ def _with_phases(study: Study, ed: int | None, es: int | None) -> Study:
     return replace(study, ed=study.ed if ed is None else ed, es=study.es if es is None else es)
 
 
-def _measures(result: Segmentation, study: Study, ed: int | None, es: int | None) -> Measures:
-    if ed is None and es is None:
-        return result.measures
-    from cinelabel.core.measures import measure
-
-    return measure(
-        result.labels, study.grid, study.ed, study.es, trigger_times_ms=study.trigger_times_ms
-    )
-
-
-def _record(study: Study, output: Path, result: Segmentation, found: Measures) -> dict[str, Any]:
+def _record(study: Study, output: Path, result: Segmentation) -> dict[str, Any]:
     return {
         "study": study.name,
         "label": str(output),
         "heart_found": result.reason is None,
         "reason": result.reason,
-        "measures": found.as_dict(),
+        "measures": result.measures.as_dict(),
         "model": result.model,
         "device": result.device,
         "timings_s": {name: round(seconds, 4) for name, seconds in result.timings_s.items()},
     }
 
 
-def _draw(path: Path, study: Study, result: Segmentation, found: Measures) -> None:
+def _draw(path: Path, study: Study, result: Segmentation) -> None:
     from cinelabel.evaluation.report import overlay_figure
 
-    known = {"ED": found.ed, "ES": found.es}
+    known = {"ED": result.ed, "ES": result.es}
     phases = {name: frame for name, frame in known.items() if frame is not None}
     title = study.name if result.reason is None else f"{study.name}: {result.reason}"
     overlay_figure(path, study, result.labels, phases, title=title)
 
 
-def _report(study: Study, output: Path, result: Segmentation, found: Measures) -> None:
+def _report(study: Study, output: Path, result: Segmentation) -> None:
     from cinelabel.cli import terminal
     from cinelabel.evaluation.report import measures_table
 
     if result.reason is not None:
         print(f"{study.name}: {result.reason}; an empty label is written")
     else:
-        terminal.print_table(measures_table({study.name: found}))
+        terminal.print_table(measures_table({study.name: result.measures}))
     frames = f"{study.n_frames} frame(s) of {study.grid.shape[2]} slices"
     seconds = result.timings_s.get("total")
     took = "" if seconds is None else f" in {seconds:.1f} s"

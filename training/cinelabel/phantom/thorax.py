@@ -191,9 +191,10 @@ def paint_thorax(
     cosine, sine = np.float32(np.cos(thorax.turn)), np.float32(np.sin(thorax.turn))
     u, v = cosine * x + sine * y, cosine * y - sine * x
 
+    extents = (_Extent.of(u), _Extent.of(v))
     image = np.full(x.shape, np.float32(tissues["air"]))
     for arm in thorax.arms:
-        image = _paint_disc(image, arm, u, v, pixel)
+        _paint_disc(image, arm, u, v, extents, pixel)
     du = np.abs(u - np.float32(thorax.centre[0])) / np.float32(thorax.half_axes[0])
     dv = np.abs(v - np.float32(thorax.centre[1])) / np.float32(thorax.half_axes[1])
     power = np.float32(thorax.exponent)
@@ -221,7 +222,7 @@ def paint_thorax(
         )
         inside = _over(inside, 0.5 * (tissues["muscle"] + tissues["fat"]), distance, 4.0 * pixel)
     for disc in thorax.details:
-        inside = _paint_disc(inside, disc, u, v, pixel)
+        _paint_disc(inside, disc, u, v, extents, pixel)
     image = _blend(image, inside, interior, pixel)
     texture = 1.0 + tissues.tissue_texture * smooth_field(rng, x.shape, 40)
     return (image * texture).astype(np.float32)
@@ -272,24 +273,55 @@ def _blend(image: np.ndarray, other: np.ndarray, distance: np.ndarray, pixel: fl
     return image + (other - image) * soft(distance, pixel)
 
 
+@dataclass(frozen=True)
+class _Extent:
+    """Lowest and highest coordinate of each row and each column of a plane."""
+
+    rows: tuple[np.ndarray, np.ndarray]
+    columns: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, coordinate: np.ndarray) -> _Extent:
+        return cls((coordinate.min(1), coordinate.max(1)), (coordinate.min(0), coordinate.max(0)))
+
+
 def _paint_disc(
-    image: np.ndarray, disc: Disc, u: np.ndarray, v: np.ndarray, pixel: float
-) -> np.ndarray:
-    """Paint an ellipse into the box it fills; the rest of the image is left untouched."""
-    reach = max(disc.radius_x, disc.radius_y) + pixel
-    hit = (np.abs(u - np.float32(disc.x)) < reach) & (np.abs(v - np.float32(disc.y)) < reach)
-    rows, columns = hit.any(1), hit.any(0)
-    if not rows.any():
-        return image
-    box = np.s_[
-        rows.argmax() : len(rows) - rows[::-1].argmax(),
-        columns.argmax() : len(columns) - columns[::-1].argmax(),
-    ]
+    image: np.ndarray,
+    disc: Disc,
+    u: np.ndarray,
+    v: np.ndarray,
+    extents: tuple[_Extent, _Extent],
+    pixel: float,
+) -> None:
+    """Paint an ellipse, in place, into the box it fills."""
+    reach = np.float32(max(disc.radius_x, disc.radius_y) + pixel)
+    x, y = np.float32(disc.x), np.float32(disc.y)
+
+    def near(side: str) -> np.ndarray:
+        """Rows or columns that may hold the disc: few, so that the rest costs nothing."""
+        (low_u, high_u), (low_v, high_v) = (getattr(extent, side) for extent in extents)
+        return (
+            (low_u < x + reach) & (high_u > x - reach) & (low_v < y + reach) & (high_v > y - reach)
+        )
+
+    rows, columns = _span(near("rows")), _span(near("columns"))
+    if rows is None or columns is None:
+        return
+    hit = (np.abs(u[rows, columns] - x) < reach) & (np.abs(v[rows, columns] - y) < reach)
+    inner_rows, inner_columns = _span(hit.any(1)), _span(hit.any(0))
+    if inner_rows is None or inner_columns is None:
+        return
+    picture, u, v = (whole[rows, columns][inner_rows, inner_columns] for whole in (image, u, v))
     cosine, sine = np.float32(np.cos(disc.turn)), np.float32(np.sin(disc.turn))
-    du, dv = u[box] - np.float32(disc.x), v[box] - np.float32(disc.y)
+    du, dv = u - x, v - y
     along, across = cosine * du + sine * dv, cosine * dv - sine * du
     small = min(disc.radius_x, disc.radius_y)
     distance = (1.0 - np.hypot(along / disc.radius_x, across / disc.radius_y)) * np.float32(small)
-    image = image.copy()
-    image[box] = _over(image[box], disc.signal, distance, pixel)
-    return image
+    picture[...] = _over(picture, disc.signal, distance, pixel)
+
+
+def _span(seen: np.ndarray) -> slice | None:
+    """The slice from the first to the last True, None without any."""
+    if not seen.any():
+        return None
+    return slice(int(seen.argmax()), len(seen) - int(seen[::-1].argmax()))
