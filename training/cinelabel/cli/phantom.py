@@ -36,7 +36,7 @@ def phantom(
     from cinelabel.cli import terminal
 
     terminal.require_writable({"OUT": out / "cinelabel-phantom"})
-    from cinelabel.phantom.cohort import write_cohort
+    from cinelabel.phantom.layouts import write_cohort
 
     with terminal.progress_bar("simulating") as progress:
         folders = write_cohort(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from cinelabel.phantom.cohort import PhantomStudy, StackGeometry, make_study, write_cohort
+from cinelabel.phantom.cohort import PhantomStudy, StackGeometry, make_study
+from cinelabel.phantom.layouts import write_cohort
 
 __all__ = ["PhantomStudy", "StackGeometry", "make_study", "write_cohort"]
