@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.grid import Grid
-from cinelabel.phantom.acquisition import (
-    Breathing,
-    Scanner,
-    acquire,
-    grey_values,
-    sample_breathing,
-    sample_scanner,
-    sensitivity,
-)
+from cinelabel.core.measures import MYOCARDIAL_DENSITY_G_PER_ML
+from cinelabel.phantom.acquisition import Scanner, grey_values, sample_scanner, zero_fill
 from cinelabel.phantom.anatomy import sample_heart
-from cinelabel.phantom.rendering import Plane, Subject, background, plane, render
+from cinelabel.phantom.breathing import Manner, SliceMotion, sample_motion, study_grade
+from cinelabel.phantom.rendering import Background, Plane, Subject, plane, render
+from cinelabel.phantom.scanning import (
+    ScannedSlice,
+    SlicePose,
+    acquired_lines,
+    contraction_at,
+    scan_slice,
+    seen_background,
+)
+from cinelabel.phantom.settings import PhantomSettings
 from cinelabel.phantom.thorax import sample_thorax
 from cinelabel.phantom.tissue import sample_tissues
 from cinelabel.studies.study import Study
 
-THROUGH_PLANE_STATES = (-1.0, 0.0, 1.0)
-"""Heights rendered for a breathing slice, in amplitudes of its through-plane motion."""
 Progress = Callable[[int, int, str], None]
+
+MIXED = {Manner.FULL_HOLD: 0.72, Manner.HALF_HOLD: 0.1, Manner.FREE: 0.12, Manner.INTENSIVE: 0.06}
+"""How often a slice of a study of mixed manner is taken in each."""
+COARSE_PIXEL_MM = 1.3
+"""Pictures of finer pixels are acquired at about this pixel and zero-filled to theirs."""
+WHITE_PERCENTILE = 99.7
+SHORT_SHARE = 0.08
+"""How often a stack stops short of the apex, and of the base."""
 
 
 @dataclass(frozen=True)
@@ -44,71 +53,34 @@ class StackGeometry:
 
 @dataclass(frozen=True)
 class PhantomStudy:
-    """A study with its truth: labels uint8 (x, y, z, t) and what made it (JSON-ready)."""
+    """A study with its truth: labels uint8 (x, y, z, t), what made it (JSON-ready), its motion."""
 
     study: Study
     labels: np.ndarray
     truth: dict[str, object]
+    motions: tuple[SliceMotion, ...] = field(default=())
 
 
-def sample_subject(rng: np.random.Generator, group: str | None = None) -> Subject:
+def sample_subject(
+    rng: np.random.Generator,
+    group: str | None = None,
+    settings: PhantomSettings | None = None,
+) -> Subject:
     """A heart, its surroundings and its contrast.
 
     Raises:
         InputError: for a group that the population does not have.
     """
-    heart = sample_heart(rng, group)
-    tissues = sample_tissues(rng)
-    outer = heart.radius_ed + heart.wall
-    thorax = sample_thorax(rng, tissues, outer + heart.fat, outer + heart.rv_depth + heart.fat)
+    settings = settings or PhantomSettings()
+    heart = sample_heart(rng, group, settings)
+    tissues = sample_tissues(rng, settings)
     return Subject(
         heart=heart,
-        thorax=thorax,
+        thorax=sample_thorax(rng, tissues, heart, settings),
         tissues=tissues,
         trabeculation=(float(rng.gamma(1.6, 0.35)), float(rng.gamma(1.5, 0.3))),
         texture_seed=int(rng.integers(2**31)),
     )
-
-
-def scan_slice(
-    subject: Subject,
-    scanner: Scanner,
-    view: Plane,
-    height: float,
-    thickness: float,
-    contraction: float,
-    rng: np.random.Generator,
-    breathing: Breathing | None = None,
-    behind: np.ndarray | None = None,
-    field: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One acquired slice and its labels; labels are those of the middle position.
-
-    Returns:
-        (magnitude float32 (n, m), labels uint8 (n, m)).
-    """
-    behind = background(subject, view, height) if behind is None else behind
-    field = sensitivity(scanner, view.x, view.y) if field is None else field
-    image, labels = render(subject, view, height, thickness, contraction, behind)
-    images, heights = [image * field], [0.0]
-    if breathing is not None:
-        reach = max(max(abs(move) for move in breathing.through_plane), 1e-3)
-        heights = [state * reach for state in THROUGH_PLANE_STATES]
-        images = [
-            image * field
-            if offset == 0.0
-            else render(subject, view, height + offset, thickness, contraction, behind)[0] * field
-            for offset in heights
-        ]
-    return acquire(images, view.pixel, scanner, rng, breathing, heights), labels
-
-
-def contraction_curve(frames: int, systole: float = 0.38) -> np.ndarray:
-    """Contraction 0 to 1 over a heartbeat, ED at frame 0, ES at `systole` of it; (frames,)."""
-    time = np.arange(frames) / frames
-    rising = 0.5 - 0.5 * np.cos(np.pi * np.minimum(time / systole, 1.0))
-    filling = np.clip((time - systole) / (0.85 - systole), 0.0, 1.0)
-    return np.where(time < systole, rising, 0.5 + 0.5 * np.cos(np.pi * filling))
 
 
 def make_study(
@@ -117,17 +89,19 @@ def make_study(
     frames: int = 20,
     group: str | None = None,
     geometry: StackGeometry | None = None,
-    breathing_share: float = 0.3,
+    manner: Manner | None = None,
+    settings: PhantomSettings | None = None,
     progress: Progress | None = None,
 ) -> PhantomStudy:
     """One whole cine study with truth, the same for the same arguments.
 
     Args:
         seed: of everything random.
-        frames: cardiac phases.
+        frames: cardiac phases, the first at ED.
         group: of the population; sampled when None.
         geometry: of the stack; sampled when None.
-        breathing_share: share of the slices with a failed breath-hold.
+        manner: how the subject breathes; None for a clinic's mixture, slice by slice.
+        settings: of the phantom.
         progress: called with slices done, slices in all, and what is done.
 
     Raises:
@@ -136,115 +110,278 @@ def make_study(
     if frames < 1:
         raise InputError("a study needs at least one frame", where=f"frames={frames}")
     rng = np.random.default_rng([seed, 0xC14E])
-    subject = sample_subject(rng, group)
+    subject = sample_subject(rng, group, settings)
     scanner = sample_scanner(rng)
-    geometry = geometry or _sample_geometry(rng)
+    geometry = geometry or _fitted(_sample_geometry(rng), subject)
     heights = _slice_heights(subject, geometry, rng)
-    curve = contraction_curve(frames)
-    shape = (*geometry.size, len(heights), frames)
-    images = np.zeros(shape, np.float32)
-    labels = np.zeros(shape, np.uint8)
+    phases = np.arange(frames) / frames
+    es = int(contraction_at(phases).argmax())
+    middle = (float(rng.normal(-12.0, 12.0)), float(rng.normal(0.0, 12.0)))
+    images = np.empty((*geometry.size, len(heights), frames), np.float32)
+    labels = np.empty(images.shape, np.uint8)
     slices: list[dict[str, object]] = []
-    centre = (float(rng.normal(0, 12)) - 12.0, float(rng.normal(0, 12)))
+    motions: list[SliceMotion] = []
     for z, height in enumerate(heights):
-        hold = rng.normal(0.0, 1.2, 2)
-        amplitude = float(rng.uniform(3.0, 14.0)) if rng.random() < breathing_share else 0.0
-        breathing = sample_breathing(rng, amplitude) if amplitude else None
-        view = plane(
-            geometry.size,
-            geometry.pixel,
-            (centre[0] + float(hold[0]), centre[1] + float(hold[1])),
-            geometry.turn,
-            geometry.mirrored,
-        )
-        behind, field = (
-            background(subject, view, height),
-            sensitivity(scanner, view.x, view.y),
-        )
-        for t, contraction in enumerate(curve):
-            images[:, :, z, t], labels[:, :, z, t] = scan_slice(
-                subject,
-                scanner,
-                view,
-                height,
-                geometry.thickness,
-                float(contraction),
-                rng,
-                breathing,
-                behind,
-                field,
-            )
-        slices.append(
-            {
-                "slice": z,
-                "height_mm": round(float(height), 3),
-                "shift_mm": [round(float(v), 3) for v in hold],
-                "breathing_mm": round(breathing.excursion_mm if breathing else 0.0, 3),
-            }
-        )
+        draw = np.random.default_rng([seed, z, 0x51CE])
+        taken = _take_slice(subject, scanner, geometry, middle, height, manner, draw)
+        found = _scan(subject, scanner, geometry, taken, phases, (0, es), draw)
+        images[:, :, z], labels[:, :, z] = (np.moveaxis(a, 0, 2) for a in (found[0], found[1]))
+        slices.append({"slice": z, **_slice_truth(taken, found[2], height)})
+        motions.append(taken.motion)
         if progress is not None:
             progress(z + 1, len(heights), "phantom slices")
-    white = float(np.percentile(images[..., 0], 99.7))
-    trigger = tuple(round(float(t), 1) for t in np.arange(frames) * (900.0 / frames))
+    white = float(np.percentile(images[..., 0], WHITE_PERCENTILE))
+    cycle_ms = float(np.mean(motions[0].timing.rr_s)) * 1000.0
     study = Study(
         name=f"phantom-{seed:04d}",
         frames=grey_values(images, scanner, white),
-        grid=Grid(shape[:3], _affine(geometry, rng)),
+        grid=Grid(images.shape[:3], _affine(subject, geometry, middle, heights)),
         is_cine=frames > 1,
-        trigger_times_ms=trigger,
+        trigger_times_ms=tuple(round(float(t), 1) for t in phases * cycle_ms),
         ed=0,
-        es=int(curve.argmax()),
+        es=es,
         kind="phantom",
         slice_thickness_mm=geometry.thickness,
     )
-    truth: dict[str, object] = {
-        "seed": seed,
-        "group": subject.heart.group,
-        "ed": 0,
-        "es": int(curve.argmax()),
-        "trigger_times_ms": list(trigger),
-        "geometry": asdict(geometry),
-        "slices": slices,
-    }
-    return PhantomStudy(study, labels, truth)
+    truth = _truth(seed, subject, scanner, geometry, manner, study, slices, heights)
+    return PhantomStudy(study, labels, truth, tuple(motions))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """How one slice was taken: where, and the breath-hold's offset from the planned position.
+
+    `pose` lies on the acquired matrix, `final` on the matrix of the stored picture.
+    """
+
+    pose: SlicePose
+    final: Plane
+    motion: SliceMotion
+    shift_mm: tuple[float, float]
+    through_mm: float
+
+
+def _take_slice(
+    subject: Subject,
+    scanner: Scanner,
+    geometry: StackGeometry,
+    middle: tuple[float, float],
+    height: float,
+    manner: Manner | None,
+    rng: np.random.Generator,
+) -> _Taken:
+    """Draw a slice's breath-hold and put its plane where the heart then is."""
+    size, pixel = _acquired_grid(geometry)
+    how = manner or Manner(int(rng.choice(list(MIXED), p=list(MIXED.values()))))
+    lines = acquired_lines(size[scanner.phase_axis], pixel, scanner)
+    motion = sample_motion(rng, how, n_lines=lines.stop - lines.start)
+    # The heart lies `offset` (heart frame) from where it was planned: the plane sees it from -offset.
+    offset = np.asarray(motion.hold_offset) @ np.asarray(subject.thorax.heart_axes)
+    centre = (middle[0] - float(offset[0]), middle[1] - float(offset[1]))
+    fine = plane(geometry.size, geometry.pixel, centre, geometry.turn, geometry.mirrored)
+    view = fine
+    if size != geometry.size:
+        centre = _coarse_middle(centre, fine.axes, geometry)
+        view = plane(size, pixel, centre, geometry.turn, geometry.mirrored)
+    shift = view.axes @ offset[:2]
+    return _Taken(
+        SlicePose(view, height - float(offset[2]), geometry.thickness),
+        fine,
+        motion,
+        (float(shift[0]), float(shift[1])),
+        -float(offset[2]),
+    )
+
+
+def _acquired_grid(geometry: StackGeometry) -> tuple[tuple[int, int], float]:
+    """Matrix and pixel that are acquired; a finer picture is zero-filled from them."""
+    smaller = int(geometry.size[0] * geometry.pixel / COARSE_PIXEL_MM / 2) * 2
+    if geometry.size[0] != geometry.size[1] or smaller > 0.8 * geometry.size[0]:
+        return geometry.size, geometry.pixel
+    return (smaller, smaller), geometry.pixel * geometry.size[0] / smaller
+
+
+def _coarse_middle(
+    middle: tuple[float, float], axes: np.ndarray, geometry: StackGeometry
+) -> tuple[float, float]:
+    """Middle of the acquired grid: zero-filling keeps the position of the first pixel."""
+    size, pixel = _acquired_grid(geometry)
+    step = 0.5 * ((size[0] - 1) * pixel - (geometry.size[0] - 1) * geometry.pixel)
+    moved = np.array(middle) + step * (axes[0] + axes[1])
+    return float(moved[0]), float(moved[1])
 
 
 def _sample_geometry(rng: np.random.Generator) -> StackGeometry:
-    pixel = float(rng.uniform(1.1, 1.7))
-    size = int(round(rng.uniform(290, 360) / pixel / 8)) * 8
-    thickness = float(rng.choice([6.0, 8.0, 10.0]))
+    """Stacks of clinical protocols: 0.6-2 mm pixels, 5-12 mm slices with or without gaps."""
+    thickness = float(rng.choice([5.0, 6.0, 7.0, 8.0, 10.0], p=[0.1, 0.2, 0.1, 0.45, 0.15]))
+    gap = float(rng.choice([0.0, 1.0, 2.0, 3.0], p=[0.5, 0.1, 0.3, 0.1]))
+    field_of_view = float(rng.uniform(270.0, 390.0))
+    if rng.random() < 0.35:
+        matrix = int(rng.choice([256, 512], p=[0.85, 0.15]))
+        size = (matrix, matrix)
+    else:
+        matrix = int(round(field_of_view / rng.uniform(1.2, 2.0) / 8)) * 8
+        size = (matrix, int(round(matrix * rng.uniform(0.8, 1.0) / 8)) * 8)
     return StackGeometry(
-        size=(size, int(round(size * rng.uniform(0.8, 1.0) / 8)) * 8),
-        pixel=round(pixel, 4),
+        size=size,
+        pixel=round(field_of_view / matrix, 4),
         thickness=thickness,
-        spacing=float(np.clip(thickness + rng.choice([0.0, 0.0, 2.0]), 6.0, 10.0)),
+        spacing=min(thickness + gap, 12.0),
         turn=float(rng.uniform(-np.pi, np.pi)),
         mirrored=bool(rng.random() < 0.5),
         base_first=bool(rng.random() < 0.5),
     )
 
 
+def _fitted(geometry: StackGeometry, subject: Subject) -> StackGeometry:
+    """The geometry with a spacing that covers the heart in 6 to 20 slices."""
+    span = subject.heart.length_ed + subject.heart.wall_apex + 30.0
+    spacing = float(np.clip(geometry.spacing, span / 19.0, max(span / 7.0, 5.0)))
+    return replace(
+        geometry, spacing=round(spacing, 3), thickness=min(geometry.thickness, round(spacing, 3))
+    )
+
+
 def _slice_heights(
     subject: Subject, geometry: StackGeometry, rng: np.random.Generator
 ) -> list[float]:
-    """Heights of the slices in the order of the stack, from beyond the apex to beyond the base."""
+    """Heights of the slices in the order of the stack.
+
+    From beyond the apex to beyond the base; now and then the stack stops short at one end, as
+    stacks do that were planned on another breath-hold.
+    """
     low = -subject.heart.wall_apex - rng.uniform(0.3, 1.2) * geometry.spacing
     high = subject.heart.length_ed + rng.uniform(0.4, 1.8) * geometry.spacing
+    short = rng.random(2) < SHORT_SHARE
+    cut = rng.uniform(0.6, 1.8, 2) * geometry.spacing
+    low = cut[0] if short[0] else low
+    high = subject.heart.length_ed - cut[1] if short[1] else high
     heights = np.arange(low, high, geometry.spacing)
     return [float(h) for h in (heights[::-1] if geometry.base_first else heights)]
 
 
-def _affine(geometry: StackGeometry, rng: np.random.Generator) -> np.ndarray:
-    """An oblique short-axis orientation, RAS+ mm, whose third axis follows the stack's order."""
-    normal = np.array([-0.65, 0.6, -0.45]) + rng.normal(0.0, 0.08, 3)
-    normal = normal / np.linalg.norm(normal)
-    if not geometry.base_first:
-        normal = -normal
-    first = np.cross(normal, [0.3, 0.5, 0.8])
-    first = first / np.linalg.norm(first)
-    second = np.cross(normal, first) * (-1.0 if geometry.mirrored else 1.0)
+def _coverage(
+    subject: Subject, geometry: StackGeometry, heights: list[float]
+) -> dict[str, bool]:
+    """Whether cavity was missed beyond either end of the stack by more than a gap."""
+    half = 0.5 * geometry.spacing
+    return {
+        "apex_missing": min(heights) - half > 0.5 * half,
+        "base_missing": max(heights) + half < subject.heart.length_ed - 0.5 * half,
+    }
+
+
+def _scan(
+    subject: Subject,
+    scanner: Scanner,
+    geometry: StackGeometry,
+    taken: _Taken,
+    phases: np.ndarray,
+    judge: tuple[int, ...],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, ScannedSlice]:
+    """Pictures and labels (t, x, y) of one slice on the final matrix."""
+    behind = seen_background(subject, scanner, taken.pose)
+    found = scan_slice(
+        subject,
+        scanner,
+        taken.pose,
+        [float(phase) for phase in phases],
+        rng,
+        motion=taken.motion,
+        behind=behind,
+        judge=judge,
+    )
+    if found.images.shape[1:] == geometry.size:
+        return found.images, found.labels, found
+    images = np.stack([zero_fill(image, geometry.size) for image in found.images])
+    behind = Background(np.zeros(geometry.size, np.float32), np.ones(geometry.size, np.float32))
+    labels = np.stack(
+        [
+            render(
+                subject,
+                taken.final,
+                taken.pose.height,
+                geometry.thickness,
+                float(contraction_at(phase)),
+                behind,
+            )[1]
+            for phase in phases
+        ]
+    )
+    return images, labels, found
+
+
+def _slice_truth(
+    taken: _Taken, found: ScannedSlice, height: float
+) -> dict[str, object]:
+    times, displacement = taken.motion.trace()
+    return {
+        "height_mm": round(height, 3),
+        "manner": taken.motion.manner.name.lower(),
+        "shift_mm": [round(v, 3) for v in taken.shift_mm],
+        "through_mm": round(taken.through_mm, 3),
+        "severity_mm": round(found.severity_mm, 3),
+        "effect": round(found.effect, 4),
+        "grade": found.grade,
+        "trace": {
+            "time_s": np.round(times, 3).tolist(),
+            "displacement_ras_mm": np.round(displacement, 2).tolist(),
+        },
+    }
+
+
+def _truth(
+    seed: int,
+    subject: Subject,
+    scanner: Scanner,
+    geometry: StackGeometry,
+    manner: Manner | None,
+    study: Study,
+    slices: list[dict[str, object]],
+    heights: list[float],
+) -> dict[str, object]:
+    """What made the study and what holds for it, JSON-ready."""
+    ed, es = subject.heart.volumes_ml(0.0), subject.heart.volumes_ml(1.0)
+    return {
+        "seed": seed,
+        "group": subject.heart.group,
+        "manner": manner.name.lower() if manner else "mixed",
+        "grade": study_grade([int(str(entry["grade"])) for entry in slices]),
+        "ed": study.ed,
+        "es": study.es,
+        "trigger_times_ms": list(study.trigger_times_ms or ()),
+        "geometry": asdict(geometry),
+        "anatomy": {
+            "LV_EDV_ml": round(ed["LV"], 2),
+            "LV_ESV_ml": round(es["LV"], 2),
+            "LV_EF_percent": round(100.0 * (1.0 - es["LV"] / ed["LV"]), 2),
+            "MYO_mass_g": round(MYOCARDIAL_DENSITY_G_PER_ML * ed["MYO"], 2),
+            "RV_EDV_ml": round(ed["RV"], 2),
+            "RV_ESV_ml": round(es["RV"], 2),
+        },
+        "coverage": _coverage(subject, geometry, heights),
+        "field_strength_t": subject.tissues.field_strength,
+        "scanner": asdict(scanner),
+        "slices": slices,
+    }
+
+
+def _affine(
+    subject: Subject,
+    geometry: StackGeometry,
+    middle: tuple[float, float],
+    heights: list[float],
+) -> np.ndarray:
+    """Where the stack lies in the body: RAS+ mm, the third axis follows the stack's order."""
+    thorax, heart = subject.thorax, subject.heart
+    to_body = np.asarray(thorax.heart_axes, float)
+    view = plane(geometry.size, geometry.pixel, middle, geometry.turn, geometry.mirrored)
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = first * geometry.pixel, second * geometry.pixel
-    affine[:3, 2] = normal * geometry.spacing
-    affine[:3, 3] = rng.normal(0.0, 30.0, 3) - affine[:3, :3] @ (np.array([*geometry.size, 9]) / 2)
+    for axis in (0, 1):
+        affine[:3, axis] = to_body[:, :2] @ view.axes[axis] * geometry.pixel
+    step = heights[1] - heights[0] if len(heights) > 1 else geometry.spacing
+    affine[:3, 2] = to_body[:, 2] * step
+    first = [float(view.x[0, 0]), float(view.y[0, 0]), heights[0] - 0.5 * heart.length_ed]
+    affine[:3, 3] = np.asarray(thorax.heart_centre) + to_body @ np.array(first)
     return affine
