@@ -1,96 +1,235 @@
-"""How bright each tissue is: the balanced SSFP signal with sampled relaxation times, or at random.
+"""How bright each tissue is: the balanced SSFP signal with its off-resonance profile, or at random.
 
-Steady-state signal for TR much shorter than T1 and T2 (Haacke et al., Magnetic Resonance Imaging,
-2nd ed., ch. 18; Scheffler and Lehnhardt, Eur Radiol 2003):
-    S = PD sin(a) / (1 + cos(a) + (1 - cos(a)) T1/T2)
-T1 and T2 in ms at 1.5 T after Stanisz et al. (Magn Reson Med 2005) and Kellman and Hansen
-(J Cardiovasc Magn Reson 2014).
+Steady state of Freeman and Hill (J Magn Reson 1971) in the elliptical form of Xiang and Hoff
+(Magn Reson Med 2014, eq. 1), refocused at TE = TR/2 (Scheffler and Hennig, Magn Reson Med 2003).
+T1 and T2 after Stanisz et al. (Magn Reson Med 2005), de Bazelaire et al. (Radiology 2004) and von
+Knobelsdorff-Brenkenhoff et al. (J Cardiovasc Magn Reson 2013); the loss by magnetisation transfer
+after Bieri and Scheffler (Magn Reson Med 2006).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
+
+from cinelabel.phantom.settings import PhantomSettings
+
+FAT_SHIFT_PPM = -3.5
+"""Chemical shift of the main fat peak from water."""
+
+PROTON_HZ_PER_TESLA = 42.577e6
+"""Gyromagnetic ratio of the proton, Hz/T."""
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """T1 and T2 in ms, proton density relative to water, and how far each is varied (log sd)."""
+    """T1 and T2 in ms at 1.5 T and 3 T, proton density, transfer and spread.
 
-    t1: float
-    t2: float
+    Attributes:
+        t1: T1 (ms) at 1.5 T and at 3 T.
+        t2: T2 (ms) at 1.5 T and at 3 T.
+        density: proton density relative to water.
+        transfer: signal left by magnetisation transfer.
+        spread: log standard deviation among subjects.
+    """
+
+    t1: tuple[float, float]
+    t2: tuple[float, float]
     density: float = 1.0
-    spread: float = 0.12
+    transfer: float = 1.0
+    spread: float = 0.1
 
 
 RELAXATION: dict[str, Relaxation] = {
-    "blood": Relaxation(1550, 220, 1.0, 0.10),
-    "myocardium": Relaxation(1000, 50, 0.95, 0.12),
-    "fat": Relaxation(300, 85, 0.95, 0.15),
-    "muscle": Relaxation(1000, 42, 0.90, 0.12),
-    "liver": Relaxation(600, 48, 0.90, 0.22),
-    "spleen": Relaxation(1050, 80, 0.95, 0.25),
-    "bowel": Relaxation(900, 90, 0.90, 0.6),
-    "marrow": Relaxation(500, 55, 0.80, 0.25),
-    "lung": Relaxation(1100, 40, 0.12, 0.5),
-    "air": Relaxation(1000, 40, 0.0, 0.0),
+    "blood": Relaxation((1500, 1650), (230, 170), 1.0, 1.0, 0.08),
+    "myocardium": Relaxation((1000, 1170), (50, 45), 0.95, 0.75, 0.10),
+    "muscle": Relaxation((1000, 1400), (42, 38), 0.90, 0.72, 0.10),
+    "fat": Relaxation((300, 370), (85, 75), 0.95, 1.0, 0.12),
+    "liver": Relaxation((590, 810), (46, 34), 0.90, 0.78, 0.20),
+    "spleen": Relaxation((1060, 1330), (79, 61), 0.95, 0.85, 0.20),
+    "stomach": Relaxation((1500, 1800), (180, 150), 1.0, 0.95, 0.60),
+    "bowel": Relaxation((900, 1100), (80, 70), 0.90, 0.85, 0.45),
+    "marrow": Relaxation((550, 590), (49, 49), 0.80, 1.0, 0.20),
+    "kidney": Relaxation((970, 1150), (87, 76), 0.95, 0.88, 0.15),
+    "csf": Relaxation((3500, 4000), (1500, 1200), 1.0, 1.0, 0.15),
+    "lung": Relaxation((1150, 1300), (40, 25), 0.15, 1.0, 0.40),
 }
 
-RANDOM_SHARE = 0.15
-"""Share of subjects whose contrast is drawn at random instead of from physics."""
+
+@dataclass(frozen=True)
+class FieldSource:
+    """A ball of air or tissue beside the heart that disturbs the main field (heart frame, mm).
+
+    `shift_hz` is the disturbance at its surface on the main field's axis."""
+
+    x: float
+    y: float
+    height: float
+    radius: float
+    shift_hz: float
+
+
+@dataclass(frozen=True)
+class OffResonance:
+    """Error of the main field over the heart frame after shimming.
+
+    Attributes:
+        centre_hz: at the heart frame's origin.
+        gradient_hz_mm: linear part along x, y and height.
+        sources: dipoles at the borders with air.
+        axis: direction of the main field in the heart frame, unit vector.
+    """
+
+    centre_hz: float = 0.0
+    gradient_hz_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    sources: tuple[FieldSource, ...] = ()
+    axis: tuple[float, float, float] = (0.5, 0.7, 0.5)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What moving blood does to the signal.
+
+    Attributes:
+        jet: darkening of jets and turbulence near valves, 0 (none) to 1 (black).
+        inflow: brightness that fresh blood gains, as a share of the blood's signal.
+        slow: darkening of slow blood at the apex and between trabeculae, 0 to 1.
+    """
+
+    jet: float = 0.0
+    inflow: float = 0.0
+    slow: float = 0.0
 
 
 @dataclass(frozen=True)
 class Tissues:
-    """Signal of each tissue (LV blood is 1), textures of blood and muscle, and `ink`.
+    """Signed signals of one subject at one scanner: LV blood at rest is 1, opposed fat negative.
 
-    `ink` is the depth of the dark line that opposed fat and water leave at their border."""
+    Attributes:
+        signal: by name: blood rv_blood vessel myocardium muscle fat pericardium liver spleen
+            stomach bowel gas marrow kidney csf lung air.
+        blood_texture: relative spread of the blood's texture.
+        tissue_texture: relative spread of the other tissues' texture.
+        field_strength: 1.5 or 3.0 T.
+        off_resonance: error of the main field.
+        flow: what moving blood does.
+        flip_degrees: excitation angle.
+        repetition_ms: TR; the echo is at TR/2.
+    """
 
     signal: Mapping[str, float]
-    blood_texture: float
-    tissue_texture: float
-    ink: float
+    blood_texture: float = 0.0
+    tissue_texture: float = 0.0
+    field_strength: float = 1.5
+    off_resonance: OffResonance = field(default_factory=OffResonance)
+    flow: Flow = field(default_factory=Flow)
+    flip_degrees: float = 50.0
+    repetition_ms: float = 3.2
 
     def __getitem__(self, name: str) -> float:
         return self.signal[name]
 
 
-def bssfp_signal(t1_ms: float, t2_ms: float, flip_degrees: float, density: float = 1.0) -> float:
-    """Steady-state balanced SSFP signal for TR << T1, T2, relative to the equilibrium one."""
-    cosine = np.cos(np.deg2rad(flip_degrees))
-    sine = np.sin(np.deg2rad(flip_degrees))
-    return float(density * sine / (1.0 + cosine + (1.0 - cosine) * t1_ms / t2_ms))
+def bssfp_signal(
+    t1_ms: float,
+    t2_ms: float,
+    flip_degrees: float,
+    density: float = 1.0,
+    phase: float | np.ndarray = np.pi,
+    repetition_ms: float = 3.2,
+) -> float | np.ndarray:
+    """Signed steady-state signal of balanced SSFP at TE = TR/2, relative to the equilibrium one.
+
+    The component that refocuses; what lies at right angles to it is smaller by TR/T2 and left out,
+    so that the signal passes through zero between two bands and changes sign there.
+
+    Args:
+        t1_ms: longitudinal relaxation time.
+        t2_ms: transverse relaxation time.
+        flip_degrees: excitation angle.
+        density: proton density.
+        phase: precession in one TR relative to the pulses (rad): pi on resonance with alternating
+            pulses, where the signal is positive, 0 and 2 pi where it is null.
+        repetition_ms: TR.
+
+    Returns:
+        a float, or an array of the shape of `phase`.
+    """
+    e1, e2 = np.exp(-repetition_ms / t1_ms), np.exp(-repetition_ms / t2_ms)
+    cosine, sine = np.cos(np.deg2rad(flip_degrees)), np.sin(np.deg2rad(flip_degrees))
+    divisor = 1.0 - e1 * cosine - e2**2 * (e1 - cosine)
+    scale = density * (1.0 - e1) * sine / divisor * np.sqrt(e2)
+    bend = e2 * (1.0 - e1) * (1.0 + cosine) / divisor
+    signal = scale * (1.0 + e2) * np.sin(0.5 * np.asarray(phase)) / (1.0 - bend * np.cos(phase))
+    return signal if np.ndim(phase) else float(signal)
 
 
-def sample_tissues(rng: np.random.Generator, random_share: float = RANDOM_SHARE) -> Tissues:
+def precession(shift_hz: float | np.ndarray, repetition_ms: float) -> float | np.ndarray:
+    """Phase (rad) gained in one TR between alternating pulses by spins `shift_hz` off resonance."""
+    return np.pi + 2.0 * np.pi * shift_hz * 1e-3 * repetition_ms
+
+
+def sample_tissues(
+    rng: np.random.Generator, settings: PhantomSettings | None = None
+) -> Tissues:
     """The signals of one subject at one scanner.
 
     Args:
         rng: source of randomness.
-        random_share: probability of a random contrast (domain randomisation) in place of physics.
+        settings: `random_contrast_share` of the subjects get a contrast drawn at random.
     """
-    flip = rng.uniform(35.0, 75.0)
-    signal = {}
-    for name, tissue in RELAXATION.items():
-        t1, t2 = tissue.t1 * _vary(rng, tissue.spread), tissue.t2 * _vary(rng, tissue.spread)
-        signal[name] = bssfp_signal(t1, t2, flip, tissue.density * _vary(rng, tissue.spread * 0.5))
-    inflow = rng.uniform(1.0, 2.1)
-    signal["blood"] *= inflow
-    signal["rv_blood"] = signal["blood"] * _vary(rng, 0.13)
-    signal["vessel"] = signal["blood"] * _vary(rng, 0.18)
-    signal["fat"] *= inflow * rng.uniform(0.5, 1.3)
-    signal["pericardium"] = signal["muscle"] * rng.uniform(0.1, 0.9)
-    if rng.random() < random_share:
+    settings = settings or PhantomSettings()
+    field_strength = 3.0 if rng.random() < 0.35 else 1.5
+    high = field_strength > 2.0
+    flip = float(rng.uniform(32.0, 58.0) if high else rng.uniform(45.0, 80.0))
+    repetition = float(rng.uniform(2.7, 4.0) if high else rng.uniform(2.6, 3.8))
+    signal = _physical_contrast(rng, field_strength, flip, repetition)
+    if rng.random() < settings.random_contrast_share:
         signal = _random_contrast(rng, signal)
     scale = 1.0 / max(signal["blood"], 1e-3)
     return Tissues(
         signal={name: float(value * scale) for name, value in signal.items()},
         blood_texture=float(rng.gamma(2.0, 0.035)),
         tissue_texture=float(rng.gamma(2.0, 0.03)),
-        ink=float(rng.choice([0.0, rng.uniform(0.2, 0.9)], p=[0.35, 0.65])),
+        field_strength=field_strength,
+        off_resonance=_sample_off_resonance(rng, field_strength),
+        flow=Flow(
+            jet=float(rng.choice([0.0, rng.uniform(0.2, 1.0)], p=[0.3, 0.7])),
+            inflow=float(rng.gamma(2.0, 0.06)),
+            slow=float(rng.choice([0.0, rng.uniform(0.05, 0.4)], p=[0.5, 0.5])),
+        ),
+        flip_degrees=flip,
+        repetition_ms=repetition,
     )
+
+
+def _physical_contrast(
+    rng: np.random.Generator, field_strength: float, flip: float, repetition: float
+) -> dict[str, float]:
+    """Every tissue by the equation, fat at its own frequency; blood brightened by inflow."""
+    column = int(field_strength > 2.0)
+    centre_hz = rng.normal(0.0, 8.0 * field_strength)
+    signal = {}
+    for name, tissue in RELAXATION.items():
+        shift = FAT_SHIFT_PPM * 1e-6 * PROTON_HZ_PER_TESLA * field_strength * (name == "fat")
+        signal[name] = tissue.transfer * bssfp_signal(
+            tissue.t1[column] * _vary(rng, tissue.spread),
+            tissue.t2[column] * _vary(rng, tissue.spread),
+            flip,
+            tissue.density * _vary(rng, 0.5 * tissue.spread),
+            precession(shift + centre_hz, repetition),
+            repetition,
+        )
+    signal["blood"] *= rng.uniform(1.0, 1.6)
+    signal["rv_blood"] = signal["blood"] * _vary(rng, 0.12)
+    signal["vessel"] = signal["blood"] * _vary(rng, 0.18)
+    signal["pericardium"] = signal["muscle"] * rng.uniform(0.1, 0.9)
+    signal["fat"] *= rng.uniform(0.75, 1.3)
+    signal["gas"] = signal["air"] = 0.0
+    return signal
 
 
 def _vary(rng: np.random.Generator, spread: float) -> float:
@@ -98,11 +237,40 @@ def _vary(rng: np.random.Generator, spread: float) -> float:
 
 
 def _random_contrast(rng: np.random.Generator, signal: dict[str, float]) -> dict[str, float]:
-    """Every tissue at random; the muscle at most four fifths as bright as the cavity."""
+    """Every tissue at random; blood at least 1.25 times the muscle, in a few at least 1.08."""
     drawn = {name: float(rng.uniform(0.05, 1.3)) for name in signal}
     drawn["air"] = float(rng.choice([0.0, rng.uniform(0.0, 0.3)]))
+    drawn["gas"] = float(rng.choice([drawn["air"], rng.uniform(0.0, 0.4)]))
     drawn["blood"] = float(rng.uniform(0.7, 1.3))
-    drawn["myocardium"] = drawn["blood"] * float(rng.uniform(0.1, 0.8))
-    drawn["rv_blood"] = drawn["blood"] * float(rng.uniform(0.6, 1.25))
+    ratio = rng.uniform(1.08, 1.25) if rng.random() < 0.12 else 1.0 / rng.uniform(0.1, 0.8)
+    drawn["myocardium"] = drawn["blood"] / float(ratio)
+    drawn["rv_blood"] = max(drawn["blood"] * float(rng.uniform(0.6, 1.25)), drawn["myocardium"])
     drawn["muscle"] = drawn["myocardium"] * float(rng.uniform(0.6, 1.4))
+    drawn["fat"] *= float(rng.choice([-1.0, 1.0], p=[0.6, 0.4]))
     return drawn
+
+
+def _sample_off_resonance(rng: np.random.Generator, field_strength: float) -> OffResonance:
+    """A field without error in most; else a shim that fails, with dipoles beside the heart."""
+    if rng.random() > (0.4 if field_strength > 2.0 else 0.1):
+        return OffResonance()
+    sources = []
+    for _ in range(int(rng.integers(1, 4))):
+        angle, distance = rng.uniform(-np.pi, np.pi), rng.uniform(55.0, 110.0)
+        sources.append(
+            FieldSource(
+                x=float(distance * np.cos(angle)),
+                y=float(distance * np.sin(angle)),
+                height=float(rng.uniform(-20.0, 90.0)),
+                radius=float(rng.uniform(15.0, 40.0)),
+                shift_hz=float(rng.choice([-1.0, 1.0]) * rng.uniform(40.0, 110.0) * field_strength),
+            )
+        )
+    axis = np.array([0.5, 0.7, 0.5]) + rng.normal(0.0, 0.15, 3)
+    axis /= np.linalg.norm(axis)
+    return OffResonance(
+        centre_hz=float(rng.normal(0.0, 20.0 * field_strength)),
+        gradient_hz_mm=tuple(float(v) for v in rng.normal(0.0, 0.3 * field_strength, 3)),  # type: ignore[arg-type]
+        sources=tuple(sources),
+        axis=(float(axis[0]), float(axis[1]), float(axis[2])),
+    )
