@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pytest
 from cinelabel.cli.main import main
 from cinelabel.learning.config import parse
 from cinelabel.learning.run_folder import RunFolder
+from cinelabel.models.store import BUNDLED
 from cinelabel.networks import build
 from cinelabel.networks.nnunet import get_weights, on_cpu
 
@@ -110,3 +114,39 @@ def test_publishing_a_version_twice_ends_with_code_2(store, tmp_path, capsys):
     run = finished_run(tmp_path, "s", "segmenter", 4)
     assert run_command("publish", run, "--name", "toy-1") == 2
     assert "versions never change" in capsys.readouterr().err
+
+
+def drawn_case(folder):
+    """A phantom-like folder of one phase with a ring, its truth and its label."""
+    x, y = np.mgrid[:96, :96] - 48.0
+    radius = np.hypot(x, y)
+    label = np.select([radius < 14, radius < 20], [1, 2], 0).astype(np.uint8)
+    image = np.choose(label, [40, 200, 90]).astype(np.int16)
+    folder = folder / "ring"
+    folder.mkdir(parents=True)
+    affine = np.diag([1.5, 1.5, 8.0, 1.0])
+    for name, voxels in (("ring.nii.gz", image), ("ring_gt.nii.gz", label)):
+        stack = np.repeat(voxels[:, :, None, None], 4, 2)
+        nib.Nifti1Image(stack, affine).to_filename(folder / name)
+    (folder / "truth.json").write_text(json.dumps({"ed": 0, "es": 0, "group": "normal"}))
+    return folder.parent
+
+
+def test_versions_are_compared_on_the_same_cases_side_by_side(store, tmp_path, capsys):
+    data = drawn_case(tmp_path / "data")
+    table = tmp_path / "scores.csv"
+    arguments = ("compare", "toy-1", BUNDLED, "--data", f"phantom={data}", "--csv", table)
+    assert run_command(*arguments) == 0
+    shown = capsys.readouterr().out
+    assert "ring_ED" in shown
+    assert "mean LV" in shown
+    with table.open(newline="") as stream:
+        rows = [(row["group"], row["case"], row["structure"]) for row in csv.DictReader(stream)]
+    assert sorted(rows) == sorted(
+        (version, "ring_ED", name) for version in ("toy-1", BUNDLED) for name in ("LV", "MYO", "RV")
+    )
+
+
+def test_data_to_compare_on_must_name_its_set(store, tmp_path, capsys):
+    assert run_command("compare", "toy-1", "--data", str(tmp_path)) == 2
+    assert "SET=FOLDER" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,6 +129,56 @@ def publish(
     made = publish_runs(_open(store), name, runs, licence=licence, parent=parent, half=half)
     typer.echo(f"{made.path}: {len(made.card.members)} members; put it in use with:")
     typer.echo(f"  cinelabel models use {made.name}")
+
+
+@app.command()
+def compare(
+    versions: Annotated[list[str], typer.Argument(metavar="VERSION...", help="Their names.")],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", metavar="SET=FOLDER", help="Labelled cases, e.g. acdc=/data/ACDC."),
+    ],
+    csv_output: Annotated[
+        Path | None, typer.Option("--csv", help="Write one row a version, case and structure.")
+    ] = None,
+    store: Store = None,
+) -> None:
+    """Segment the same labelled cases with several versions and set their Dice side by side."""
+    from cinelabel.cli import terminal
+    from cinelabel.datasets import cases
+    from cinelabel.evaluation.metrics import Score
+    from cinelabel.evaluation.report import comparison_table, write_scores_csv
+    from cinelabel.evaluation.runs import segment_cases
+    from cinelabel.segmentation import Segmenter
+
+    terminal.require_writable({"--csv": csv_output})
+    opened = _open(store)
+    found = [case for pair in data for case in cases(*_set_and_folder(pair)) if case.label]
+    compared: dict[str, list[Score]] = {}
+    for version in dict.fromkeys(versions):
+        segmenter = Segmenter(opened.load(version))
+        with terminal.progress_bar(version) as progress:
+            results = segment_cases(segmenter, found, distances=False, progress=progress)
+        compared[version] = [score for result in results for score in result.scores]
+    if csv_output is not None:
+        rows = [
+            replace(score, group=version)
+            for version, scores in compared.items()
+            for score in scores
+        ]
+        write_scores_csv(csv_output, rows)
+    terminal.print_table(comparison_table(compared))
+
+
+def _set_and_folder(pair: str) -> tuple[str, Path]:
+    from cinelabel.core.errors import InputError
+
+    name, equals, folder = pair.partition("=")
+    if not equals or not folder:
+        raise InputError(
+            f"'{pair}' is not SET=FOLDER", remedy="For example --data phantom=studies"
+        )
+    return name, Path(folder)
 
 
 def _current(store: ModelStore) -> str | None:

@@ -103,6 +103,47 @@ def cases_table(scores: Sequence[Score]) -> Table:
     return table
 
 
+def comparison_table(versions: Mapping[str, Sequence[Score]]) -> Table:
+    """One row a case and frame, one column a version: Dice of each structure, empty sides as 0.
+
+    Below the cases, mean and spread of each structure over them, and their number.
+    """
+    from rich.table import Table
+
+    everything = [score for scores in versions.values() for score in scores]
+    names = list(dict.fromkeys(score.structure for score in everything))
+    rows = list(dict.fromkeys((score.case, score.frame) for score in everything))
+    table = Table(
+        title="Dice " + " / ".join(names),
+        title_justify="left",
+        caption="an empty side scores 0; - where the set annotates nothing or both are empty",
+        caption_justify="left",
+    )
+    table.add_column("Case", overflow="fold")
+    found = {
+        version: {(s.case, s.frame, s.structure): s.penalised_dice for s in scores}
+        for version, scores in versions.items()
+    }
+    for version in versions:
+        table.add_column(version, justify="right", no_wrap=True)
+    for case, frame in rows:
+        cells = [
+            " ".join(_number(values.get((case, frame, name)), 3) for name in names)
+            for values in found.values()
+        ]
+        table.add_row(case if frame is None else f"{case} frame {frame}", *cells)
+    table.add_section()
+    for name in names:
+        cells = []
+        for scores in versions.values():
+            values = [score.penalised_dice for score in scores if score.structure == name]
+            statistics = Statistics.of(values)
+            count = f" (n {statistics.n})" if statistics else ""
+            cells.append(_mean_sd(statistics, 3) + count)
+        table.add_row(f"mean {name}", *cells)
+    return table
+
+
 def measures_table(measures: Mapping[str, Measures], *, title: str = "Measures") -> Table:
     """A row a measure and a column a study; where no phase is known, the volumes as they are."""
     from rich.table import Table
@@ -201,6 +242,7 @@ def _number(value: float | None, digits: int) -> str:
 __all__ = [
     "POLICY",
     "cases_table",
+    "comparison_table",
     "curve_figure",
     "measures_table",
     "overlay_figure",
