@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from cinelabel.core.errors import CineLabelError, ModelError, RunError
 from cinelabel.learning.config import first_difference, load, parse
 from cinelabel.networks.specs import PRESETS, NetworkSpec
+from cinelabel.phantom.settings import PhantomSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MINIMAL = {"name": "a", "network": "nnunet2d-compact"}
@@ -33,6 +35,35 @@ def test_every_configuration_of_the_house_holds_and_is_named_like_its_file(file)
     assert load(file).name == file.stem
 
 
+ABLATIONS = {
+    "all": {},
+    "no-random-contrast": {"random_contrast_share": 0.0},
+    "no-motion": {"motion_share": 0.0},
+    "no-closing": {"closing_cavities": False},
+    "no-organs": {"organs": False},
+}
+
+
+def test_every_ablation_differs_from_the_whole_in_what_its_name_says_alone():
+    files = {path.stem: load(path) for path in (CONFIGS / "ablation").glob("*.yaml")}
+    assert set(files) == set(ABLATIONS)
+    whole = files["all"].model_dump()
+    for stem, config in files.items():
+        assert config.name == f"ablation-{stem}"
+        expected = whole | {"name": config.name}
+        expected["data"] = whole["data"] | {"phantom": PhantomSettings(**ABLATIONS[stem])}
+        assert parse(expected, stem) == config
+
+
+def test_the_settings_of_the_phantom_are_part_of_the_resolved_configuration(make_config):
+    config = make_config(data={"phantom": {"motion_share": 0.1}})
+    assert config.data.phantom == PhantomSettings(motion_share=0.1)
+    written = yaml.safe_load(config.to_yaml())["data"]
+    assert written["phantom"] == asdict(PhantomSettings(motion_share=0.1))
+    assert written["validation_phantom"] == asdict(PhantomSettings())
+    assert first_difference(make_config(), config) is not None
+
+
 def test_overrides_replace_keys_unless_they_are_none(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text(yaml.safe_dump(MINIMAL | {"steps": 7, "batch_size": 3}))
@@ -48,6 +79,8 @@ def test_overrides_replace_keys_unless_they_are_none(tmp_path):
         ({"data": {"count": "many"}}, "'data.count'"),
         ({"data": {"seed": 4, "validation_seed": 4}}, "validation_seed"),
         ({"data": {"size": 100}}, "multiple of 16"),
+        ({"data": {"phantom": {"organ": False}}}, "unknown setting 'organ'"),
+        ({"data": {"phantom": {"motion_share": 1.5}}}, "motion_share must lie between 0 and 1"),
         ({"precision": "16-true"}, "'precision'"),
         ({"name": None}, "'name'"),
     ],

@@ -7,7 +7,14 @@ import threading
 import numpy as np
 import pytest
 from cinelabel.core.errors import RunError
-from cinelabel.learning.data import BatchSource, SliceCache, cache_name, prefetched
+from cinelabel.learning.data import (
+    BatchSource,
+    SliceCache,
+    cache_name,
+    open_caches,
+    prefetched,
+)
+from cinelabel.phantom.settings import PhantomSettings
 
 
 def same(left, right) -> bool:
@@ -110,7 +117,32 @@ def test_a_cache_that_does_not_hold_together_is_refused(tmp_path, images, labels
 
 
 def test_caches_of_different_content_have_different_folders(make_config):
-    data = make_config().data
+    data, everything = make_config().data, PhantomSettings()
     coarse = make_config(data={"spacing_mm": 3.0, "size": 16}).data
-    names = [cache_name(data, 5, 1), cache_name(data, 6, 1), cache_name(data, 5, 2)]
-    assert len({*names, cache_name(coarse, 5, 1)}) == 4
+    names = {
+        cache_name(data, 5, 1, everything),
+        cache_name(data, 6, 1, everything),
+        cache_name(data, 5, 2, everything),
+        cache_name(coarse, 5, 1, everything),
+        cache_name(data, 5, 1, PhantomSettings(organs=False)),
+        cache_name(data, 5, 1, PhantomSettings(motion_share=0.0)),
+    }
+    assert len(names) == 6
+
+
+def test_the_held_out_slices_of_an_ablation_have_everything_on(make_config, tmp_path, monkeypatch):
+    asked = []
+
+    def build_cache(folder, **arguments):
+        asked.append((folder.name, arguments["settings"]))
+        folder.mkdir()
+        shape = (arguments["count"], arguments["size"], arguments["size"])
+        np.save(folder / "images.npy", np.zeros(shape, np.float16))
+        np.save(folder / "labels.npy", np.zeros(shape, np.uint8))
+        return folder
+
+    monkeypatch.setattr("cinelabel.phantom.dataset.build_cache", build_cache)
+    data = {"count": 3, "validation_count": 2, "size": 16, "phantom": {"organs": False}}
+    open_caches(make_config(data=data), tmp_path, None)
+    assert [settings for _, settings in asked] == [PhantomSettings(organs=False), PhantomSettings()]
+    assert asked[0][0] != asked[1][0]

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cinelabel.core.errors import InputError, RunError
+from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LV, MYO, RV
 from cinelabel.core.measures import find_ed_es, volume_curve_ml
-from cinelabel.phantom import PhantomStudy, make_study
+from cinelabel.phantom.cohort import PhantomStudy, make_study
 from cinelabel.phantom.cohort import StackGeometry, contraction_curve
-from cinelabel.phantom.dataset import build_cache, make_example
 
 SMALL = StackGeometry(size=(112, 104), pixel=2.2, spacing=10.0, thickness=8.0, turn=0.4)
 
@@ -73,39 +72,3 @@ def test_a_cycle_starts_at_ed_and_contracts_fully_once() -> None:
 def test_a_study_without_frames_is_refused() -> None:
     with pytest.raises(InputError, match="one frame"):
         make_study(0, frames=0)
-
-
-def test_training_examples_depend_on_seed_and_index_only() -> None:
-    first, again = (make_example("segmenter", 5, 11, 64, 3.0) for _ in range(2))
-    other, _ = make_example("segmenter", 5, 12, 64, 3.0)
-    assert np.array_equal(first[0], again[0])
-    assert not np.array_equal(first[0], other)
-
-
-def test_locator_examples_have_two_classes() -> None:
-    values = {int(v) for i in range(20) for v in np.unique(make_example("locator", 1, i, 48, 8)[1])}
-    assert values == {0, 1}
-
-
-def test_an_interrupted_cache_goes_on_and_equals_an_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {"task": "segmenter", "count": 6, "size": 32, "spacing_mm": 6.0, "seed": 2}
-    settings["prepare"] = np.sqrt
-    monkeypatch.setattr("cinelabel.phantom.dataset.CHUNK", 6)
-    whole = build_cache(tmp_path / "whole", **settings)
-    manifest = tmp_path / "whole" / "manifest.json"
-    images = np.load(whole / "images.npy").copy()
-    cut = json.loads(manifest.read_text())
-    cut["chunks_done"] = []
-    manifest.write_text(json.dumps(cut))
-    build_cache(tmp_path / "whole", **settings)
-    assert np.array_equal(np.load(whole / "images.npy"), images)
-    assert images.any()
-
-
-def test_a_cache_of_other_parameters_is_not_reused(tmp_path: Path) -> None:
-    settings = {"task": "segmenter", "count": 2, "size": 32, "spacing_mm": 6.0}
-    build_cache(tmp_path, seed=2, prepare=np.sqrt, **settings)
-    with pytest.raises(RunError, match="seed"):
-        build_cache(tmp_path, seed=3, prepare=np.sqrt, **settings)

@@ -7,6 +7,7 @@ with lr 0.01, weight decay 3e-5 and momentum 0.99 are nnU-Net's (Isensee et al. 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from pydantic import (
 from cinelabel.core.errors import RunError
 from cinelabel.core.files import check_identifier
 from cinelabel.networks.specs import NetworkSpec, resolve
+from cinelabel.phantom.settings import PhantomSettings
 
 OPERATIONAL = frozenset(
     {"threads", "workers", "checkpoint_every", "validate_every", "log_every", "data.folder"}
@@ -37,8 +39,18 @@ def _as_spec(value: object) -> object:
     return NetworkSpec.from_dict(value) if isinstance(value, dict) else value
 
 
+def _as_phantom(value: object) -> object:
+    known = {field.name for field in fields(PhantomSettings)}
+    if isinstance(value, dict) and (unknown := sorted(set(value) - known)):
+        raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    return value
+
+
 def _as_identifier(value: str) -> str:
     return check_identifier(value, "name of a run")
+
+
+Phantom = Annotated[PhantomSettings, BeforeValidator(_as_phantom)]
 
 
 class _Section(BaseModel):
@@ -46,7 +58,11 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which slices are learned from; `folder` holds the caches, by default beside the run."""
+    """Which slices are learned from; `folder` holds the caches, by default beside the run.
+
+    `phantom` leaves something out of the training slices, as an ablation does; the held-out slices
+    are of `validation_phantom`, by default with everything on, so that such runs compare.
+    """
 
     source: Literal["phantom"] = "phantom"
     task: Literal["segmenter", "locator"] = "segmenter"
@@ -56,6 +72,8 @@ class DataConfig(_Section):
     seed: int = Field(default=1, ge=0)
     validation_count: int = Field(default=400, ge=1)
     validation_seed: int = Field(default=1_000_001, ge=0)
+    phantom: Phantom = PhantomSettings()
+    validation_phantom: Phantom = PhantomSettings()
     folder: Path | None = None
 
     @model_validator(mode="after")

@@ -7,10 +7,12 @@ exactly the batches it would have seen.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from cinelabel.core.errors import RunError
 from cinelabel.learning.config import DataConfig, TrainConfig
+from cinelabel.phantom.settings import PhantomSettings
 
 Progress = Callable[[int, int, str], None]
 Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -108,15 +111,19 @@ def open_caches(
 
     data = config.data
     opened = []
-    for count, seed in ((data.count, data.seed), (data.validation_count, data.validation_seed)):
+    for count, seed, settings in (
+        (data.count, data.seed, data.phantom),
+        (data.validation_count, data.validation_seed, data.validation_phantom),
+    ):
         cache = build_cache(
-            folder / cache_name(data, count, seed),
+            folder / cache_name(data, count, seed, settings),
             task=data.task,
             count=count,
             size=data.size,
             spacing_mm=data.spacing_mm,
             seed=seed,
             prepare=normalise,
+            settings=settings,
             workers=config.workers,
             progress=progress,
         )
@@ -124,9 +131,13 @@ def open_caches(
     return opened[0], opened[1]
 
 
-def cache_name(data: DataConfig, count: int, seed: int) -> str:
+def cache_name(data: DataConfig, count: int, seed: int, settings: PhantomSettings) -> str:
     """A folder name that tells apart caches of different content."""
-    return f"{data.source}-{data.task}-{count}x{data.size}px-{data.spacing_mm:g}mm-seed{seed}"
+    name = f"{data.source}-{data.task}-{count}x{data.size}px-{data.spacing_mm:g}mm-seed{seed}"
+    if settings == PhantomSettings():
+        return name
+    text = json.dumps(asdict(settings), sort_keys=True)
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def build_augmentation(settings: dict[str, object] | None) -> Augment | None:
