@@ -170,6 +170,33 @@ def compare(
     terminal.print_table(comparison_table(compared))
 
 
+@app.command()
+def motion(
+    figure: Annotated[Path, typer.Argument(metavar="FIGURE.png", help="Where to draw it.")],
+    version: Annotated[
+        str | None, typer.Option(help="Name of the version (default: the one in use).")
+    ] = None,
+    studies: Annotated[int, typer.Option(help="Phantom studies, each in four manners.", min=1)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the first study.", min=0)] = 900_000,
+    store: Store = None,
+) -> None:
+    """Show what motion costs a version: Dice and sharpness of phantom slices by grade."""
+    from cinelabel.cli import terminal
+
+    terminal.require_writable({"FIGURE": figure})
+    from cinelabel.evaluation.motion import grade_slices, motion_figure, motion_table
+    from cinelabel.segmentation import Segmenter
+
+    chosen = _open(store).load(version)
+    with terminal.progress_bar("studies") as progress:
+        slices = grade_slices(
+            Segmenter(chosen), range(seed, seed + studies), progress=progress
+        )
+    title = f"{chosen.name} on {studies} phantom studies in four manners of breathing, ED and ES"
+    motion_figure(figure, slices, title=title)
+    terminal.print_table(motion_table(slices))
+
+
 def _set_and_folder(pair: str) -> tuple[str, Path]:
     from cinelabel.core.errors import InputError
 
