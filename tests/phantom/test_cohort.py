@@ -1,31 +1,41 @@
-"""Whole studies: reproducible, labelled by the readers' rules, written with their truth."""
+"""Whole studies: reproducible, placed in a body, labelled by the readers' rules, told with truth."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LV, MYO, RV
 from cinelabel.core.measures import find_ed_es, volume_curve_ml
-from cinelabel.phantom.cohort import PhantomStudy, make_study
-from cinelabel.phantom.cohort import StackGeometry, contraction_curve
+from cinelabel.phantom.breathing import Manner
+from cinelabel.phantom.cohort import PhantomStudy, StackGeometry, make_study
 
 SMALL = StackGeometry(size=(112, 104), pixel=2.2, spacing=10.0, thickness=8.0, turn=0.4)
+FINE = StackGeometry(size=(256, 256), pixel=0.9, spacing=12.0, thickness=8.0, base_first=True)
+
+
+def small_study(seed: int = 7, **changes: object) -> PhantomStudy:
+    settings = {"frames": 5, "group": "normal", "geometry": SMALL, "manner": Manner.FULL_HOLD}
+    return make_study(seed, **{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
 def made() -> PhantomStudy:
-    return make_study(7, frames=5, group="normal", geometry=SMALL, breathing_share=0.5)
+    return small_study()
+
+
+@pytest.fixture(scope="module")
+def breathing() -> PhantomStudy:
+    return small_study(frames=2, manner=Manner.INTENSIVE)
 
 
 def test_the_same_seed_gives_the_same_study_and_another_seed_another(made: PhantomStudy) -> None:
-    again = make_study(7, frames=5, group="normal", geometry=SMALL, breathing_share=0.5)
-    other = make_study(8, frames=5, group="normal", geometry=SMALL, breathing_share=0.5)
+    again, other = small_study(), small_study(8)
     assert np.array_equal(made.study.frames, again.study.frames)
     assert np.array_equal(made.labels, again.labels)
+    assert made.truth == again.truth
     assert made.study.frames.shape != other.study.frames.shape or not np.array_equal(
         made.study.frames, other.study.frames
     )
@@ -54,21 +64,72 @@ def test_labels_fit_the_picture_blood_is_brighter_than_muscle(made: PhantomStudy
     assert frames[made.labels == LV.value].mean() > 1.2 * frames[made.labels == MYO.value].mean()
 
 
-def test_half_of_the_slices_have_a_failed_breath_hold_and_the_truth_says_which(
+def test_volumes_from_labels_equal_those_of_the_continuous_anatomy_within_partial_volume() -> None:
+    geometry = StackGeometry(size=(160, 160), pixel=1.5, spacing=5.0, thickness=5.0)
+    for seed in (1, 2, 3):
+        found = small_study(seed, frames=3, geometry=geometry, manner=Manner.FULL_HOLD)
+        curve = volume_curve_ml(found.labels, found.study.grid, LV)
+        truth = found.truth["anatomy"]
+        ejected = 100.0 * (1.0 - curve[1] / curve[0])
+        assert curve[0] == pytest.approx(truth["LV_EDV_ml"], rel=0.12)
+        assert ejected == pytest.approx(truth["LV_EF_percent"], abs=7.0)
+
+
+def test_the_grid_places_the_stack_in_the_body_apex_to_the_left_front_and_below(
     made: PhantomStudy,
 ) -> None:
-    moved = [entry["breathing_mm"] > 0 for entry in made.truth["slices"]]
-    assert any(moved)
-    assert not all(moved)
+    towards_base = made.study.grid.affine[:3, 2] * (-1.0 if SMALL.base_first else 1.0)
+    right, anterior, superior = towards_base / np.linalg.norm(towards_base)
+    assert right > 0.2
+    assert anterior < -0.2
+    assert superior > 0.1
 
 
-def test_a_cycle_starts_at_ed_and_contracts_fully_once() -> None:
-    curve = contraction_curve(20)
-    assert curve[0] == 0.0
-    assert curve.max() == pytest.approx(1.0, abs=0.02)
-    assert curve[-1] < 0.05
+def test_zero_filling_keeps_labels_on_the_picture() -> None:
+    """Blood stays inside and muscle round it to half a pixel of the acquired matrix."""
+    found = small_study(5, frames=1, geometry=FINE)
+    image, labels = found.study.frames[..., 0], found.labels[..., 0]
+    assert image.shape[:2] == (256, 256)
+    middle = int(np.argmax((labels == LV.value).sum((0, 1))))
+    cavity = labels[:, :, middle] == LV.value
+    shifts = [(dx, dy) for dx in range(-6, 7, 2) for dy in range(-6, 7, 2)]
+    contrast = {
+        shift: image[:, :, middle][np.roll(cavity, shift, (0, 1))].mean() for shift in shifts
+    }
+    best = max(contrast, key=contrast.__getitem__)
+    assert np.hypot(*best) <= 3.0
 
 
-def test_a_study_without_frames_is_refused() -> None:
+def test_breathing_studies_are_graded_worse_than_held_ones(
+    made: PhantomStudy, breathing: PhantomStudy
+) -> None:
+    assert made.truth["grade"] < breathing.truth["grade"]
+    worst = max(entry["severity_mm"] for entry in made.truth["slices"])
+    assert np.median([entry["severity_mm"] for entry in breathing.truth["slices"]]) > worst
+
+
+def test_the_truth_is_json_with_a_trace_for_every_slice(breathing: PhantomStudy) -> None:
+    truth = json.loads(json.dumps(breathing.truth))
+    assert truth["manner"] == "intensive"
+    for entry in truth["slices"]:
+        trace = entry["trace"]
+        assert len(trace["time_s"]) == len(trace["displacement_ras_mm"]) > 10
+        assert len(trace["displacement_ras_mm"][0]) == 3
+
+
+def test_stacks_have_6_to_20_slices_and_say_which_end_they_miss() -> None:
+    missed = {"apex_missing": 0, "base_missing": 0}
+    for seed in range(40):
+        found = make_study(seed, frames=1, geometry=None, manner=Manner.FULL_HOLD, dry=True)
+        assert 5 <= len(found.truth["slices"]) <= 21
+        for end in missed:
+            missed[end] += bool(found.truth["coverage"][end])
+    assert 0 < missed["apex_missing"] < 20
+    assert 0 < missed["base_missing"] < 20
+
+
+def test_bad_arguments_are_refused_with_a_sentence() -> None:
     with pytest.raises(InputError, match="one frame"):
         make_study(0, frames=0)
+    with pytest.raises(InputError, match="group"):
+        make_study(0, group="nobody")

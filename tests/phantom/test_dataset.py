@@ -1,4 +1,4 @@
-"""Training examples: functions of seed, worker and index; caches that go on and are not mixed up."""
+"""Training examples: functions of seed, worker and index; caches that go on, never mixed up."""
 
 from __future__ import annotations
 
