@@ -238,7 +238,7 @@ def test_without_instance_numbers_the_content_time_orders(cine, make_study, edit
 def test_without_times_the_temporal_position_orders(cine, make_study, edit_dicom):
     for phase in range(3):
         edit_dicom(files(cine, f"*phase{phase:02d}*"), TemporalPositionIdentifier=9 - phase)
-    edit_dicom(files(cine), TriggerTime=None, InstanceNumber=1)
+    edit_dicom(files(cine), TriggerTime=None, InstanceNumber=1, ContentTime=None)
     found = studies.load(cine)
     assert any("TemporalPositionIdentifier" in note for note in found.notes)
     assert found.frames[0, 0, :, 0].max() == make_study().frames[0, 0, :, 2].max()

@@ -167,7 +167,7 @@ def test_a_repeated_phase_in_place_of_another(cine, edit_dicom):
 
 
 def test_phases_without_any_order(cine, edit_dicom):
-    edit_dicom(files(cine), TriggerTime=None, InstanceNumber=1)
+    edit_dicom(files(cine), TriggerTime=None, InstanceNumber=1, ContentTime=None)
     sentence = refuse(cine, cine, "does not tell the order of its phases")
     assert "TriggerTime or InstanceNumber or ContentTime" in sentence
 

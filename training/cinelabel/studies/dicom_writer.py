@@ -1,6 +1,7 @@
 """A study as MR Image Storage objects (DICOM PS3.3, A.4), one file a slice and phase.
 
-Made for phantoms: the patient module says so, and UIDs follow from the names given.
+Made for phantoms: the patient module says so, and UIDs follow from the names given. dciodvfy finds
+no error in the objects, dcentvfy none between those of a series (Clunie, dicom3tools).
 """
 
 from __future__ import annotations
@@ -24,6 +25,26 @@ from cinelabel.studies.study import Study
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NOT_PERPENDICULAR = 1e-3  # of the in-plane axes, which DICOM takes to be perpendicular
+_DATE = "20000101"  # of everything: a phantom has no date, and the same study gives the same bytes
+_BREATH_HOLD_S = 20  # from the beginning of one slice to that of the next
+_MOST_SLICES = 4000  # that begin on one day
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a study was acquired, as far as that is known; what is None is left out or empty.
+
+    Attributes:
+        field_strength_t: of the main field, in tesla.
+        flip_degrees: flip angle.
+        repetition_ms: time between two radio-frequency pulses.
+        echo_ms: time from pulse to echo.
+    """
+
+    field_strength_t: float | None = None
+    flip_degrees: float | None = None
+    repetition_ms: float | None = None
+    echo_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,7 @@ def write_cine(
     series_uid: str | None = None,
     series_number: int = 1,
     description: str = "cine short axis phantom",
+    protocol: Protocol = Protocol(),
 ) -> list[Path]:
     """Write a study as int16 MONOCHROME2 images, slice by slice; the folder is whole or absent.
 
@@ -57,6 +79,7 @@ def write_cine(
         series_uid: SeriesInstanceUID; made from the names if not given.
         series_number: SeriesNumber.
         description: SeriesDescription.
+        protocol: how the study was acquired.
 
     Returns:
         The files, in the order of slices and phases.
@@ -73,7 +96,7 @@ def write_cine(
     if abs(float(i @ j)) > _NOT_PERPENDICULAR:
         raise GridError("its in-plane axes are not perpendicular", where=study.name)
     quantised = _quantise(study.frames)
-    common = _Series(study, patient_id, series_uid, series_number, description, quantised)
+    common = _Series(study, patient_id, series_uid, series_number, description, quantised, protocol)
     names = []
     temporary = folder.with_name(f".{secrets.token_hex(4)}-{folder.name}")
     try:
@@ -110,6 +133,7 @@ class _Series:
     series_number: int
     description: str
     quantised: _Quantised
+    protocol: Protocol
 
     def uid(self, *parts: object) -> UID:
         """A UID that depends on the patient, the study and the parts alone."""
@@ -142,13 +166,16 @@ class _Series:
         image.PatientComments = "Computed phantom, not a person"
         image.StudyInstanceUID = self.uid("study")
         image.StudyID = "1"
-        image.StudyDate, image.StudyTime = "20000101", "000000"
+        image.StudyDate, image.StudyTime = _DATE, "000000"
         image.StudyDescription = self.study.name[:64]
         image.AccessionNumber = ""
         image.ReferringPhysicianName = ""
         image.SeriesInstanceUID = self.series_uid or self.uid("series", self.series_number)
         image.SeriesNumber = self.series_number
         image.SeriesDescription = self.description[:64]
+        image.SeriesDate, image.SeriesTime = _DATE, "000000"
+        image.ProtocolName = self.description[:64]
+        image.BodyPartExamined = "HEART"
         image.Modality = "MR"
         image.Manufacturer = "CineLabel"
         image.ManufacturerModelName = "Phantom"
@@ -157,16 +184,33 @@ class _Series:
 
     def _describe_acquisition(self, image: FileDataset, z: int, t: int) -> None:
         image.ImageType = ["DERIVED", "PRIMARY", "OTHER"]
+        image.DerivationDescription = "Computed from a digital phantom"
         image.ScanningSequence, image.SequenceVariant, image.ScanOptions = "GR", "SS", ""
         image.MRAcquisitionType = "2D"
-        image.EchoTime, image.RepetitionTime, image.EchoTrainLength = None, None, None
+        protocol = self.protocol
+        image.RepetitionTime = _decimal_or_empty(protocol.repetition_ms)
+        image.EchoTime = _decimal_or_empty(protocol.echo_ms)
+        image.EchoTrainLength = 1
+        if protocol.flip_degrees is not None:
+            image.FlipAngle = _decimal(protocol.flip_degrees)
+        if protocol.field_strength_t is not None:
+            image.MagneticFieldStrength = _decimal(protocol.field_strength_t)
         image.PatientPosition = "HFS"
         image.InstanceNumber = z * self.study.n_frames + t + 1
         image.AcquisitionNumber = z + 1
-        image.CardiacNumberOfImages = self.study.n_frames
+        image.AcquisitionDate = image.ContentDate = _DATE
+        self._describe_timing(image, z, t)
+
+    def _describe_timing(self, image: FileDataset, z: int, t: int) -> None:
+        """Times within the day and the heartbeat; gated where trigger times are known."""
         times = self.study.trigger_times_ms
+        begin_ms = 1000 * _BREATH_HOLD_S * (z % _MOST_SLICES)
+        image.AcquisitionTime = _time_of_day(begin_ms)
+        image.ContentTime = _time_of_day(begin_ms + (times[t] if times is not None else t))
+        image.CardiacNumberOfImages = self.study.n_frames
         if times is None:
             return
+        image.ScanOptions = "CG"
         image.TriggerTime = _decimal(times[t])
         if len(times) > 1:
             step = (times[-1] - times[0]) / (len(times) - 1)
@@ -218,6 +262,18 @@ def _quantise(frames: np.ndarray) -> _Quantised:
 
 def _lps(grid: Grid) -> Grid:
     return Grid(grid.shape, _RAS_TO_LPS @ grid.affine)
+
+
+def _time_of_day(milliseconds: float) -> str:
+    """A time (TM) with microseconds, so long after midnight."""
+    seconds, rest = divmod(round(milliseconds * 1000), 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour % 24:02d}{minute:02d}{second:02d}.{rest:06d}"
+
+
+def _decimal_or_empty(value: float | None) -> str | None:
+    return None if value is None else _decimal(value)
 
 
 def _decimal(value: float) -> str:
