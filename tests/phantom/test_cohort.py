@@ -1,4 +1,4 @@
-"""Whole studies: reproducible, placed in a body, labelled by the readers' rules, told with truth."""
+"""Whole studies: reproducible, placed in a body, labelled by the readers' rules, with truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LV, MYO, RV
 from cinelabel.core.measures import find_ed_es, volume_curve_ml
 from cinelabel.phantom.breathing import Manner
-from cinelabel.phantom.cohort import PhantomStudy, StackGeometry, make_study
+from cinelabel.phantom.cohort import PhantomStudy, StackGeometry, make_study, plan_study
 
 SMALL = StackGeometry(size=(112, 104), pixel=2.2, spacing=10.0, thickness=8.0, turn=0.4)
 FINE = StackGeometry(size=(256, 256), pixel=0.9, spacing=12.0, thickness=8.0, base_first=True)
@@ -120,10 +120,10 @@ def test_the_truth_is_json_with_a_trace_for_every_slice(breathing: PhantomStudy)
 def test_stacks_have_6_to_20_slices_and_say_which_end_they_miss() -> None:
     missed = {"apex_missing": 0, "base_missing": 0}
     for seed in range(40):
-        found = make_study(seed, frames=1, geometry=None, manner=Manner.FULL_HOLD, dry=True)
-        assert 5 <= len(found.truth["slices"]) <= 21
+        plan = plan_study(seed)
+        assert 5 <= len(plan.heights) <= 21
         for end in missed:
-            missed[end] += bool(found.truth["coverage"][end])
+            missed[end] += plan.coverage[end]
     assert 0 < missed["apex_missing"] < 20
     assert 0 < missed["base_missing"] < 20
 

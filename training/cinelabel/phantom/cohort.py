@@ -20,7 +20,6 @@ from cinelabel.phantom.scanning import (
     acquired_lines,
     contraction_at,
     scan_slice,
-    seen_background,
 )
 from cinelabel.phantom.settings import PhantomSettings
 from cinelabel.phantom.thorax import sample_thorax
@@ -83,6 +82,49 @@ def sample_subject(
     )
 
 
+@dataclass(frozen=True)
+class StudyPlan:
+    """Who is scanned and how: drawn before anything is rendered.
+
+    `middle` is the heart-frame position (mm) of the middle of the pictures, `heights` those of the
+    slices above the apex in the order of the stack.
+    """
+
+    seed: int
+    subject: Subject
+    scanner: Scanner
+    geometry: StackGeometry
+    middle: tuple[float, float]
+    heights: tuple[float, ...]
+
+    @property
+    def coverage(self) -> dict[str, bool]:
+        """Whether the cavity reaches beyond either end of the stack by more than a gap."""
+        half = 0.5 * self.geometry.spacing
+        top = self.subject.heart.length_ed - 0.5 * half
+        return {
+            "apex_missing": min(self.heights) - half > 0.5 * half,
+            "base_missing": max(self.heights) + half < top,
+        }
+
+
+def plan_study(
+    seed: int,
+    *,
+    group: str | None = None,
+    geometry: StackGeometry | None = None,
+    settings: PhantomSettings | None = None,
+) -> StudyPlan:
+    """Draw a subject, a protocol and a stack; arguments and errors as for `make_study`."""
+    rng = np.random.default_rng([seed, 0xC14E])
+    subject = sample_subject(rng, group, settings)
+    scanner = sample_scanner(rng)
+    geometry = geometry or _fitted(_sample_geometry(rng), subject)
+    heights = _slice_heights(subject, geometry, rng)
+    middle = (float(rng.normal(-12.0, 12.0)), float(rng.normal(0.0, 12.0)))
+    return StudyPlan(seed, subject, scanner, geometry, middle, tuple(heights))
+
+
 def make_study(
     seed: int,
     *,
@@ -109,42 +151,36 @@ def make_study(
     """
     if frames < 1:
         raise InputError("a study needs at least one frame", where=f"frames={frames}")
-    rng = np.random.default_rng([seed, 0xC14E])
-    subject = sample_subject(rng, group, settings)
-    scanner = sample_scanner(rng)
-    geometry = geometry or _fitted(_sample_geometry(rng), subject)
-    heights = _slice_heights(subject, geometry, rng)
+    plan = plan_study(seed, group=group, geometry=geometry, settings=settings)
     phases = np.arange(frames) / frames
     es = int(contraction_at(phases).argmax())
-    middle = (float(rng.normal(-12.0, 12.0)), float(rng.normal(0.0, 12.0)))
-    images = np.empty((*geometry.size, len(heights), frames), np.float32)
+    images = np.empty((*plan.geometry.size, len(plan.heights), frames), np.float32)
     labels = np.empty(images.shape, np.uint8)
     slices: list[dict[str, object]] = []
     motions: list[SliceMotion] = []
-    for z, height in enumerate(heights):
-        draw = np.random.default_rng([seed, z, 0x51CE])
-        taken = _take_slice(subject, scanner, geometry, middle, height, manner, draw)
-        found = _scan(subject, scanner, geometry, taken, phases, (0, es), draw)
-        images[:, :, z], labels[:, :, z] = (np.moveaxis(a, 0, 2) for a in (found[0], found[1]))
-        slices.append({"slice": z, **_slice_truth(taken, found[2], height)})
+    for z, height in enumerate(plan.heights):
+        rng = np.random.default_rng([seed, z, 0x51CE])
+        taken = _take_slice(plan, height, manner, rng)
+        shown, drawn, found = _scan(plan, taken, phases, (0, es), rng)
+        images[:, :, z], labels[:, :, z] = np.moveaxis(shown, 0, 2), np.moveaxis(drawn, 0, 2)
+        slices.append({"slice": z, **_slice_truth(taken, found, height)})
         motions.append(taken.motion)
         if progress is not None:
-            progress(z + 1, len(heights), "phantom slices")
+            progress(z + 1, len(plan.heights), "phantom slices")
     white = float(np.percentile(images[..., 0], WHITE_PERCENTILE))
-    cycle_ms = float(np.mean(motions[0].timing.rr_s)) * 1000.0
+    cycle_ms = 1000.0 * motions[0].timing.mean_interval_s
     study = Study(
         name=f"phantom-{seed:04d}",
-        frames=grey_values(images, scanner, white),
-        grid=Grid(images.shape[:3], _affine(subject, geometry, middle, heights)),
+        frames=grey_values(images, plan.scanner, white),
+        grid=Grid((*plan.geometry.size, len(plan.heights)), _affine(plan)),
         is_cine=frames > 1,
         trigger_times_ms=tuple(round(float(t), 1) for t in phases * cycle_ms),
         ed=0,
         es=es,
         kind="phantom",
-        slice_thickness_mm=geometry.thickness,
+        slice_thickness_mm=plan.geometry.thickness,
     )
-    truth = _truth(seed, subject, scanner, geometry, manner, study, slices, heights)
-    return PhantomStudy(study, labels, truth, tuple(motions))
+    return PhantomStudy(study, labels, _truth(plan, manner, study, slices), tuple(motions))
 
 
 @dataclass(frozen=True)
@@ -162,24 +198,17 @@ class _Taken:
 
 
 def _take_slice(
-    subject: Subject,
-    scanner: Scanner,
-    geometry: StackGeometry,
-    middle: tuple[float, float],
-    height: float,
-    manner: Manner | None,
-    rng: np.random.Generator,
+    plan: StudyPlan, height: float, manner: Manner | None, rng: np.random.Generator
 ) -> _Taken:
     """Draw a slice's breath-hold and put its plane where the heart then is."""
+    geometry = plan.geometry
     size, pixel = _acquired_grid(geometry)
     how = manner or Manner(int(rng.choice(list(MIXED), p=list(MIXED.values()))))
-    lines = acquired_lines(size[scanner.phase_axis], pixel, scanner)
-    motion = sample_motion(rng, how, n_lines=lines.stop - lines.start)
-    # The heart lies `offset` (heart frame) from where it was planned: the plane sees it from -offset.
-    offset = np.asarray(motion.hold_offset) @ np.asarray(subject.thorax.heart_axes)
-    centre = (middle[0] - float(offset[0]), middle[1] - float(offset[1]))
-    fine = plane(geometry.size, geometry.pixel, centre, geometry.turn, geometry.mirrored)
-    view = fine
+    motion = sample_motion(rng, how, n_lines=len(acquired_lines(size, pixel, plan.scanner)))
+    # The heart lies `offset` (heart frame) from where it was planned, and is seen from -offset.
+    offset = np.asarray(motion.hold_offset) @ np.asarray(plan.subject.thorax.heart_axes)
+    centre = (plan.middle[0] - float(offset[0]), plan.middle[1] - float(offset[1]))
+    fine = view = plane(geometry.size, geometry.pixel, centre, geometry.turn, geometry.mirrored)
     if size != geometry.size:
         centre = _coarse_middle(centre, fine.axes, geometry)
         view = plane(size, pixel, centre, geometry.turn, geometry.mirrored)
@@ -260,56 +289,34 @@ def _slice_heights(
     return [float(h) for h in (heights[::-1] if geometry.base_first else heights)]
 
 
-def _coverage(
-    subject: Subject, geometry: StackGeometry, heights: list[float]
-) -> dict[str, bool]:
-    """Whether cavity was missed beyond either end of the stack by more than a gap."""
-    half = 0.5 * geometry.spacing
-    return {
-        "apex_missing": min(heights) - half > 0.5 * half,
-        "base_missing": max(heights) + half < subject.heart.length_ed - 0.5 * half,
-    }
-
-
 def _scan(
-    subject: Subject,
-    scanner: Scanner,
-    geometry: StackGeometry,
+    plan: StudyPlan,
     taken: _Taken,
     phases: np.ndarray,
     judge: tuple[int, ...],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, ScannedSlice]:
-    """Pictures and labels (t, x, y) of one slice on the final matrix."""
-    behind = seen_background(subject, scanner, taken.pose)
+    """Pictures and labels (t, x, y) of one slice on the final matrix, and how it was graded."""
     found = scan_slice(
-        subject,
-        scanner,
+        plan.subject,
+        plan.scanner,
         taken.pose,
         [float(phase) for phase in phases],
         rng,
         motion=taken.motion,
-        behind=behind,
         judge=judge,
     )
-    if found.images.shape[1:] == geometry.size:
+    size = plan.geometry.size
+    if found.images.shape[1:] == size:
         return found.images, found.labels, found
-    images = np.stack([zero_fill(image, geometry.size) for image in found.images])
-    behind = Background(np.zeros(geometry.size, np.float32), np.ones(geometry.size, np.float32))
-    labels = np.stack(
-        [
-            render(
-                subject,
-                taken.final,
-                taken.pose.height,
-                geometry.thickness,
-                float(contraction_at(phase)),
-                behind,
-            )[1]
-            for phase in phases
-        ]
-    )
-    return images, labels, found
+    images = zero_fill(found.images, max(size))
+    nothing = Background(np.zeros(size, np.float32), np.ones(size, np.float32))
+    pose = taken.pose
+    labels = [
+        render(plan.subject, taken.final, pose.height, pose.thickness, float(moment), nothing)[1]
+        for moment in contraction_at(phases)
+    ]
+    return images, np.stack(labels), found
 
 
 def _slice_truth(
@@ -332,26 +339,20 @@ def _slice_truth(
 
 
 def _truth(
-    seed: int,
-    subject: Subject,
-    scanner: Scanner,
-    geometry: StackGeometry,
-    manner: Manner | None,
-    study: Study,
-    slices: list[dict[str, object]],
-    heights: list[float],
+    plan: StudyPlan, manner: Manner | None, study: Study, slices: list[dict[str, object]]
 ) -> dict[str, object]:
     """What made the study and what holds for it, JSON-ready."""
-    ed, es = subject.heart.volumes_ml(0.0), subject.heart.volumes_ml(1.0)
+    heart = plan.subject.heart
+    ed, es = heart.volumes_ml(0.0), heart.volumes_ml(1.0)
     return {
-        "seed": seed,
-        "group": subject.heart.group,
+        "seed": plan.seed,
+        "group": heart.group,
         "manner": manner.name.lower() if manner else "mixed",
         "grade": study_grade([int(str(entry["grade"])) for entry in slices]),
         "ed": study.ed,
         "es": study.es,
         "trigger_times_ms": list(study.trigger_times_ms or ()),
-        "geometry": asdict(geometry),
+        "geometry": asdict(plan.geometry),
         "anatomy": {
             "LV_EDV_ml": round(ed["LV"], 2),
             "LV_ESV_ml": round(es["LV"], 2),
@@ -360,28 +361,24 @@ def _truth(
             "RV_EDV_ml": round(ed["RV"], 2),
             "RV_ESV_ml": round(es["RV"], 2),
         },
-        "coverage": _coverage(subject, geometry, heights),
-        "field_strength_t": subject.tissues.field_strength,
-        "scanner": asdict(scanner),
+        "coverage": plan.coverage,
+        "field_strength_t": plan.subject.tissues.field_strength,
+        "scanner": asdict(plan.scanner),
         "slices": slices,
     }
 
 
-def _affine(
-    subject: Subject,
-    geometry: StackGeometry,
-    middle: tuple[float, float],
-    heights: list[float],
-) -> np.ndarray:
+def _affine(plan: StudyPlan) -> np.ndarray:
     """Where the stack lies in the body: RAS+ mm, the third axis follows the stack's order."""
-    thorax, heart = subject.thorax, subject.heart
-    to_body = np.asarray(thorax.heart_axes, float)
-    view = plane(geometry.size, geometry.pixel, middle, geometry.turn, geometry.mirrored)
+    geometry, heights = plan.geometry, plan.heights
+    to_body = np.asarray(plan.subject.thorax.heart_axes, float)
+    view = plane(geometry.size, geometry.pixel, plan.middle, geometry.turn, geometry.mirrored)
     affine = np.eye(4)
     for axis in (0, 1):
         affine[:3, axis] = to_body[:, :2] @ view.axes[axis] * geometry.pixel
-    step = heights[1] - heights[0] if len(heights) > 1 else geometry.spacing
-    affine[:3, 2] = to_body[:, 2] * step
-    first = [float(view.x[0, 0]), float(view.y[0, 0]), heights[0] - 0.5 * heart.length_ed]
-    affine[:3, 3] = np.asarray(thorax.heart_centre) + to_body @ np.array(first)
+    order = -1.0 if geometry.base_first else 1.0
+    affine[:3, 2] = to_body[:, 2] * geometry.spacing * order
+    above = heights[0] - 0.5 * plan.subject.heart.length_ed
+    first = np.array([float(view.x[0, 0]), float(view.y[0, 0]), above])
+    affine[:3, 3] = np.asarray(plan.subject.thorax.heart_centre) + to_body @ first
     return affine

@@ -1,4 +1,4 @@
-"""One slice of a segmented cine scan: what every phase-encoding line saw, put together to a picture.
+"""One slice of a segmented cine scan: what every phase-encoding line saw, put together.
 
 Each line of k-space is acquired at its own time, hence at its own respiratory position and cardiac
 phase. The anatomy is rendered at a few poses that span what the lines saw (through-plane position
@@ -13,8 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cinelabel.phantom.acquisition import LineStates, Poses, Scanner, acquire, sensitivity
-from cinelabel.phantom.breathing import SliceMotion, grade, motion_effect, motion_severity
+from cinelabel.phantom.acquisition import LineStates, Poses, Scanner, acquire, sampling, sensitivity
+from cinelabel.phantom.breathing import (
+    SliceMotion,
+    grade,
+    line_energy,
+    motion_effect,
+    motion_severity,
+)
 from cinelabel.phantom.rendering import (
     Background,
     Plane,
@@ -35,8 +41,6 @@ MOST_POSES = 4
 STILL_MM = 0.4
 """Through-plane spread below which one pose stands for all lines."""
 STILL_CONTRACTION = 0.04
-ENERGY_WIDTH = 0.02
-"""Spatial frequency (1/mm) at which the energy of a line is taken to have halved."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,11 @@ def contraction_at(phase: np.ndarray | float) -> np.ndarray:
     return np.where(phase < SYSTOLE, rising, 0.5 + 0.5 * np.cos(np.pi * filling))
 
 
-def line_energy(lines: int, pixel: float) -> np.ndarray:
-    """How much each phase-encoding line (ascending k) counts, (lines,), sum 1."""
-    frequency = np.fft.fftshift(np.fft.fftfreq(lines, d=pixel))
-    energy = 1.0 / (1.0 + (frequency / ENERGY_WIDTH) ** 2)
-    return energy / energy.sum()
-
-
-def acquired_lines(lines: int, pixel: float, scanner: Scanner) -> slice:
-    """The lines of a picture's k-space that the protocol acquires; the rest is zero-filled."""
-    share = min(pixel / scanner.resolution[scanner.phase_axis], 1.0)
-    count = max(int(np.ceil(lines * share)), 4)
-    first = (lines - count) // 2
-    return slice(first, first + count)
+def acquired_lines(shape: tuple[int, int], pixel: float, scanner: Scanner) -> np.ndarray:
+    """Indices of the lines of a picture's k-space that the protocol acquires, ascending."""
+    axis = scanner.phase_axis
+    kept = sampling((shape[axis], shape[1 - axis]), pixel, scanner)
+    return kept.rows + shape[axis] // 2
 
 
 @dataclass(frozen=True)
@@ -105,13 +101,12 @@ def _seen(
     motion: SliceMotion, phase: float, slice_: SlicePose, subject: Subject, scanner: Scanner
 ) -> _Seen:
     lines = slice_.view.x.shape[scanner.phase_axis]
-    inner = acquired_lines(lines, slice_.view.pixel, scanner)
-    count = inner.stop - inner.start
-    _, moved, turned, phases = motion.states(phase, count)
-    around = ((inner.start, lines - inner.stop),)
+    acquired = acquired_lines(slice_.view.x.shape, slice_.view.pixel, scanner)
+    _, moved, turned, phases = motion.states(phase, len(acquired))
+    around = ((int(acquired[0]), lines - 1 - int(acquired[-1])),)
     moved = np.pad(moved, (*around, (0, 0)), mode="edge")
     turned, phases = np.pad(turned, around, mode="edge"), np.pad(phases, around, mode="edge")
-    energy = line_energy(lines, slice_.view.pixel)
+    energy = line_energy(lines)
     severity = motion_severity(moved, energy)
     # The picture shows the heart where most of the energy saw it: motion is counted from there.
     moved = moved - (energy[:, None] * moved).sum(0)
@@ -163,7 +158,7 @@ def scan_slice(
         Pictures, labels and the grade of the motion.
     """
     view = slice_.view
-    behind = seen_background(subject, scanner, slice_) if behind is None else behind
+    behind = background(subject, view, slice_.height) if behind is None else behind
     field = receive_field(subject, scanner, slice_) if field is None else field
     images = np.empty((len(phases), *view.x.shape), np.float32)
     labels = np.empty(images.shape, np.uint8)
@@ -174,7 +169,7 @@ def scan_slice(
             subject, view, slice_.height, slice_.thickness, contraction, behind
         )
         if motion is None:
-            images[t] = acquire(_one_pose(still * field), view.pixel, scanner, rng)
+            images[t] = acquire(Poses.still(still * field), view.pixel, scanner, rng)
             continue
         seen = _seen(motion, float(phase), slice_, subject, scanner)
         poses, lines = _poses(subject, slice_, seen, behind, field)
@@ -183,7 +178,7 @@ def scan_slice(
         if t in judge:
             quiet = replace(scanner, noise=0.0)
             moved = acquire(poses, view.pixel, quiet, rng, lines)
-            sharp = acquire(_one_pose(still * field), view.pixel, quiet, rng)
+            sharp = acquire(Poses.still(still * field), view.pixel, quiet, rng)
             effect = max(effect, motion_effect(moved, sharp, _heart_box(subject, slice_)))
     return ScannedSlice(images, labels, severity, effect, grade(severity, effect))
 
@@ -194,39 +189,6 @@ def receive_field(subject: Subject, scanner: Scanner, slice_: SlicePose) -> np.n
     field = sensitivity(scanner, view.x, view.y)
     bands = banding(subject.tissues, view.x, view.y, slice_.height)
     return field if bands is None else field * bands
-
-
-def seen_background(subject: Subject, scanner: Scanner, slice_: SlicePose) -> Background:
-    """The surroundings of a slice, with what lies beyond the field of view folded into it.
-
-    Phase encoding cannot tell positions a field of view apart; `scanner.wrap_mm` of what lies
-    beyond either edge appears at the other one.
-    """
-    view = slice_.view
-    behind = background(subject, view, slice_.height)
-    axis, strip = scanner.phase_axis, int(round(scanner.wrap_mm / view.pixel))
-    if strip < 1:
-        return behind
-    signal = np.moveaxis(behind.signal, axis, 0).copy()
-    span = view.axes[axis] * view.pixel * signal.shape[0]
-    for side, rows, target in (
-        (-1.0, slice(-strip, None), slice(-strip, None)),
-        (1.0, slice(0, strip), slice(0, strip)),
-    ):
-        take = (rows, slice(None)) if axis == 0 else (slice(None), rows)
-        move = side * span
-        beyond = Plane(
-            view.x[take] + np.float32(move[0]),
-            view.y[take] + np.float32(move[1]),
-            view.pixel,
-            view.axes,
-        )
-        signal[target] += np.moveaxis(background(subject, beyond, slice_.height).signal, axis, 0)
-    return replace(behind, signal=np.ascontiguousarray(np.moveaxis(signal, 0, axis)))
-
-
-def _one_pose(image: np.ndarray) -> Poses:
-    return Poses(image[None, None], None, np.zeros(1, np.float32), np.zeros(1, np.float32))
 
 
 def _poses(
