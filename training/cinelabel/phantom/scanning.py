@@ -15,6 +15,7 @@ import numpy as np
 
 from cinelabel.phantom.acquisition import LineStates, Poses, Scanner, acquire, sampling, sensitivity
 from cinelabel.phantom.breathing import (
+    SYSTOLE,
     SliceMotion,
     grade,
     line_energy,
@@ -31,16 +32,15 @@ from cinelabel.phantom.rendering import (
 )
 from cinelabel.phantom.tissue import banding
 
-SYSTOLE = 0.36
-"""End-systole as a share of the cycle."""
 DIASTASIS = 0.85
 """End of filling as a share of the cycle."""
 POSE_STEP_MM = 4.0
 """Through-plane distance between the poses that are rendered, and the most of them."""
 MOST_POSES = 4
-STILL_MM = 0.4
-"""Through-plane spread below which one pose stands for all lines."""
-STILL_CONTRACTION = 0.04
+STILL_MM = 0.5
+STILL_CONTRACTION = 0.06
+STILL_IN_PLANE_MM = 0.1
+"""Spreads below which lines are taken to have seen the same contraction, the same position."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +103,20 @@ def _seen(
     lines = slice_.view.x.shape[scanner.phase_axis]
     acquired = acquired_lines(slice_.view.x.shape, slice_.view.pixel, scanner)
     _, moved, turned, phases = motion.states(phase, len(acquired))
+    energy = line_energy(lines)[acquired]
+    energy /= energy.sum()
+    severity = motion_severity(moved, energy)
+    # The picture shows the heart where most of the energy saw it: motion is counted from there.
+    moved = moved - energy @ moved
+    turned = turned - energy @ turned
     around = ((int(acquired[0]), lines - 1 - int(acquired[-1])),)
     moved = np.pad(moved, (*around, (0, 0)), mode="edge")
     turned, phases = np.pad(turned, around, mode="edge"), np.pad(phases, around, mode="edge")
-    energy = line_energy(lines)
-    severity = motion_severity(moved, energy)
-    # The picture shows the heart where most of the energy saw it: motion is counted from there.
-    moved = moved - (energy[:, None] * moved).sum(0)
     heart = moved @ np.asarray(subject.thorax.heart_axes)
     return _Seen(
         in_plane=heart[:, :2] @ slice_.view.axes.T,
         through=-heart[:, 2],
-        rotation=turned - float((energy * turned).sum()),
+        rotation=turned,
         contraction=contraction_at(phases),
         severity_mm=float(severity),
     )
@@ -172,7 +174,7 @@ def scan_slice(
             images[t] = acquire(Poses.still(still * field), view.pixel, scanner, rng)
             continue
         seen = _seen(motion, float(phase), slice_, subject, scanner)
-        poses, lines = _poses(subject, slice_, seen, behind, field)
+        poses, lines = _poses(subject, slice_, seen, behind, field, still)
         images[t] = acquire(poses, view.pixel, scanner, rng, lines)
         severity = max(severity, seen.severity_mm)
         if t in judge:
@@ -180,7 +182,8 @@ def scan_slice(
             moved = acquire(poses, view.pixel, quiet, rng, lines)
             sharp = acquire(Poses.still(still * field), view.pixel, quiet, rng)
             effect = max(effect, motion_effect(moved, sharp, _heart_box(subject, slice_)))
-    return ScannedSlice(images, labels, severity, effect, grade(severity, effect))
+    found = grade(severity, effect if judge else None)
+    return ScannedSlice(images, labels, severity, effect, found)
 
 
 def receive_field(subject: Subject, scanner: Scanner, slice_: SlicePose) -> np.ndarray:
@@ -197,12 +200,24 @@ def _poses(
     seen: _Seen,
     behind: Background,
     field: np.ndarray,
-) -> tuple[Poses, LineStates]:
-    """The poses that span what the lines of a frame saw, weighted by the receive field."""
+    still: np.ndarray,
+) -> tuple[Poses, LineStates | None]:
+    """The poses that span what the lines of a frame saw, weighted by the receive field.
+
+    `still` is the slice rendered at rest: the only pose where the lines saw no other.
+    """
     through = _grid(seen.through, STILL_MM, POSE_STEP_MM, MOST_POSES, 0.0)
     contractions = _grid(
         seen.contraction, STILL_CONTRACTION, 0.5, 3, float(np.median(seen.contraction))
     )
+    if len(through) == 1 and len(contractions) == 1:
+        if np.abs(seen.in_plane).max() < STILL_IN_PLANE_MM:
+            return Poses.still(still * field), None
+        static = behind.signal * (1.0 - behind.moving)
+        one = Poses(
+            ((still - static) * field)[None, None], static * field, np.zeros(1), np.zeros(1)
+        )
+        return one, _lines(seen)
     rotations = [float(seen.rotation[np.abs(seen.through - at).argmin()]) for at in through]
     poses = render_poses(
         subject,
@@ -215,12 +230,15 @@ def _poses(
         rotations if len(through) > 1 else [0.0],
     )
     static = None if poses.static is None else poses.static * field
-    lines = LineStates(
+    return replace(poses, moving=poses.moving * field, static=static), _lines(seen)
+
+
+def _lines(seen: _Seen) -> LineStates:
+    return LineStates(
         seen.in_plane.astype(np.float32),
         seen.through.astype(np.float32),
         seen.contraction.astype(np.float32),
     )
-    return replace(poses, moving=poses.moving * field, static=static), lines
 
 
 def _heart_box(subject: Subject, slice_: SlicePose) -> tuple[slice, slice]:
