@@ -1,34 +1,71 @@
 """From anatomy to one ideal slice: signal and labels on a grid of pixels, before any acquisition.
 
-Layers are painted from back to front with soft edges one pixel wide; a thick slice is the mean of
-several thin ones, so borders that are oblique to the plane blur as they do in a scanner.
+Layers are mixed from back to front by soft shares one pixel wide; a thick slice is the mean of
+several thin ones, so borders that are oblique to the plane blur as they do in a scanner. Signals
+are signed: opposed fat and water cancel along their border and leave the dark line of balanced SSFP
+once the magnitude is taken (chemical shift of the second kind, Hood et al., RadioGraphics 1999).
 
 Labels follow the readers of ACDC (Bernard et al. 2018): papillary muscles and trabeculae belong to
-the cavity, the basal slice is the last with muscle on at least half of the circumference, and the
-right ventricle is not drawn where the left one is not.
+the cavity; the basal slice is the last with muscle on at least half of the circumference; an open
+ring is drawn as muscle where muscle is, and the cavity is closed by the straight line across the
+gap; the right ventricle is drawn to its valve, without the infundibulum above, and not where the
+left one is not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from cinelabel.core.labels import LV, MYO, RV
-from cinelabel.phantom.anatomy import ANGLES, Heart, Section
-from cinelabel.phantom.fields import smooth_field
-from cinelabel.phantom.thorax import Thorax, paint_thorax, soft
+from cinelabel.phantom.acquisition import Poses
+from cinelabel.phantom.anatomy import ANGLE_TABLE, ANGLES, Heart, Section, wrap
+from cinelabel.phantom.heart_painting import (
+    CHAMBER_VALUES,
+    LEVEL_VALUES,
+    ROD_VALUES,
+    SCENE_VALUES,
+    TABLES,
+    noise_tile,
+    pack_section,
+    paint_heart,
+)
+from cinelabel.phantom.thorax import Thorax, paint_thorax
 from cinelabel.phantom.tissue import Tissues
 
 BASE_SHARE = 0.5
 """Least share of the circumference that must be muscle for a slice to carry labels."""
-THIN_SLICES = (-0.36, 0.0, 0.36)
-"""Heights of the thin slices that make a thick one, in slice thicknesses."""
+FEW_LEVELS = (-1 / 3, 0.0, 1 / 3)
+MANY_LEVELS = (-0.4, -0.2, 0.0, 0.2, 0.4)
+"""Heights of the thin sections that make a thick slice, in slice thicknesses; the many where the
+heart changes fast along its axis: at the apex and at the valves."""
+MOST_RODS = 28
+MOST_CHAMBERS = 10
+TEXTURE_STEP_MM = 7.0
+"""Height over which the texture of blood and muscle changes to another."""
+WOBBLE_MM = 0.7
+"""Spread of the smooth displacement that keeps borders from being regular."""
+LINE_MM = 1.3
+"""Thickness of the pericardium's dark line."""
+RIGHT_HEART = ("right", "pulmonary", "infundibulum", "outflow", "vena", "trunk")
+"""Parts of the names of chambers that carry the right ventricle's blood."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A heart in its surroundings with the signals of one scanner."""
+    """A heart in its surroundings with the signals of one scanner.
+
+    Attributes:
+        heart: the anatomy.
+        thorax: what surrounds it.
+        tissues: signed signals, LV blood at rest 1.
+        trabeculation: roughness of the left and of the right ventricle's inner side, 0 smooth,
+            about 0.5 usual, above 1 strong.
+        texture_seed: of everything that has no anatomy of its own: textures, trabeculae, dots.
+    """
 
     heart: Heart
     thorax: Thorax
@@ -39,11 +76,32 @@ class Subject:
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane's pixels: heart-frame coordinates (n, m) in mm, and the pixel size."""
+    """A plane's pixels in the heart frame.
+
+    Attributes:
+        x: coordinate of every pixel (mm), float32 (n, m).
+        y: as `x`.
+        pixel: pixel size (mm).
+        axes: unit vectors of image axes 0 and 1 in the heart frame, as rows, (2, 2).
+    """
 
     x: np.ndarray
     y: np.ndarray
     pixel: float
+    axes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Background:
+    """What lies behind the heart in a view, the same at all phases.
+
+    Attributes:
+        signal: signed, float32 (n, m).
+        moving: share of each pixel that moves with breathing, 0 to 1, float32 (n, m).
+    """
+
+    signal: np.ndarray
+    moving: np.ndarray
 
 
 def plane(
@@ -64,19 +122,20 @@ def plane(
     """
     first = (np.arange(size[0], dtype=np.float32) - np.float32((size[0] - 1) / 2)) * pixel
     second = (np.arange(size[1], dtype=np.float32) - np.float32((size[1] - 1) / 2)) * pixel
-    if mirrored:
-        first = -first
-    cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    x = np.float32(centre[0]) + cosine * first[:, None] - sine * second[None]
-    y = np.float32(centre[1]) + sine * first[:, None] + cosine * second[None]
-    return Plane(x.astype(np.float32), y.astype(np.float32), pixel)
+    cosine, sine = float(np.cos(turn)), float(np.sin(turn))
+    side = -1.0 if mirrored else 1.0
+    axes = np.array([[side * cosine, side * sine], [-sine, cosine]], np.float32)
+    x = np.float32(centre[0]) + axes[0, 0] * first[:, None] + axes[1, 0] * second[None]
+    y = np.float32(centre[1]) + axes[0, 1] * first[:, None] + axes[1, 1] * second[None]
+    return Plane(x.astype(np.float32), y.astype(np.float32), pixel, axes)
 
 
-def background(subject: Subject, view: Plane, height: float) -> np.ndarray:
-    """Signal of the surroundings, the same at all phases, float32 (n, m)."""
-    return paint_thorax(
-        subject.thorax, subject.tissues, view.x, view.y, height, max(view.pixel, 1.0)
+def background(subject: Subject, view: Plane, height: float) -> Background:
+    """What surrounds the heart at a height above its apex (mm), the same at all phases."""
+    signal, moving = paint_thorax(
+        subject.thorax, subject.tissues, view.x, view.y, height, view.pixel
     )
+    return Background(signal, moving)
 
 
 def render(
@@ -85,7 +144,7 @@ def render(
     height: float,
     thickness: float,
     contraction: float,
-    behind: np.ndarray | None = None,
+    behind: Background | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One thick slice.
 
@@ -98,57 +157,246 @@ def render(
         behind: `background(...)` of the same view and height, to paint it once for all phases.
 
     Returns:
-        (signal float32 (n, m), labels uint8 (n, m)).
+        (signed signal float32 (n, m), labels uint8 (n, m)).
     """
-    image = background(subject, view, height) if behind is None else behind.copy()
-    box = _heart_box(subject.heart, view, height)
-    if box is None:
-        return image, np.zeros(image.shape, np.uint8)
-    rng = np.random.default_rng((subject.texture_seed, int(round(height * 10)) & 0xFFFF))
-    shape = image[box].shape
-    textures = _Textures(
-        smooth_field(rng, shape, 5), smooth_field(rng, shape, 22), smooth_field(rng, shape, 12)
+    behind = background(subject, view, height) if behind is None else behind
+    painted = _paint(subject, view, height, thickness, contraction, behind.signal)
+    labels = np.zeros(painted.signal.shape, np.uint8)
+    if painted.box is not None and readers_draw(subject.heart, height, contraction):
+        labels[painted.box] = _labels(painted.shares)
+    return painted.signal, labels
+
+
+def render_poses(
+    subject: Subject,
+    view: Plane,
+    height: float,
+    thickness: float,
+    contractions: Sequence[float] | np.ndarray,
+    through_mm: Sequence[float] | np.ndarray,
+    behind: Background | None = None,
+    rotations_rad: Sequence[float] | np.ndarray | None = None,
+) -> Poses:
+    """Pictures of one slice with the heart at several heights and contractions.
+
+    Args:
+        subject: what is imaged.
+        view: the pixels.
+        height: the slice's middle above the apex at z = 0 (mm).
+        thickness: slice thickness (mm).
+        contractions: ascending, (kc,).
+        through_mm: ascending heights that are added to `height` for the heart, (kz,). The
+            surroundings are those of `height`.
+        behind: `background(...)` of the same view and height.
+        rotations_rad: rotation of the heart about its axis at each through-plane state, (kz,).
+
+    Returns:
+        Poses whose moving and static parts add up to what `render` gives; static is None where
+        there is one through-plane state alone.
+    """
+    behind = background(subject, view, height) if behind is None else behind
+    rotations = np.zeros(len(through_mm)) if rotations_rad is None else rotations_rad
+    moving = np.empty((len(through_mm), len(contractions), *view.x.shape), np.float32)
+    still = 1.0 - behind.moving if len(through_mm) > 1 else None
+    if still is not None and not still.any():
+        still = None
+    for k, (through, rotation) in enumerate(zip(through_mm, rotations, strict=True)):
+        for c, contraction in enumerate(contractions):
+            painted = _paint(
+                subject,
+                view,
+                height + float(through),
+                thickness,
+                float(contraction),
+                behind.signal,
+                float(rotation),
+            )
+            moving[k, c] = painted.signal
+            if still is not None and painted.box is not None:
+                # What the heart hides in any pose is not seen at rest behind it in another.
+                still[painted.box] = np.minimum(still[painted.box], 1.0 - painted.cover)
+    static = None
+    if still is not None:
+        static = behind.signal * still
+        moving -= static
+    return Poses(
+        moving, static, np.asarray(through_mm, np.float32), np.asarray(contractions, np.float32)
     )
-    total = np.zeros(shape, np.float32)
-    occupancy = np.zeros((3, *shape), np.float32)
-    labelled = _readers_draw(subject.heart, height, contraction)
-    for offset in THIN_SLICES:
-        level = height + offset * thickness
-        painted, cover = _paint_heart(subject, view, box, image[box], level, contraction, textures)
-        total += painted
-        occupancy += cover
-    image[box] = total / len(THIN_SLICES)
-    labels = np.zeros(image.shape, np.uint8)
-    if labelled:
-        occupancy /= len(THIN_SLICES)
-        labels[box] = _labels(occupancy)
-    return image, labels
+
+
+def readers_draw(heart: Heart, height: float, contraction: float) -> bool:
+    """Whether a reader draws a slice: muscle there, and on enough of the circumference."""
+    section = heart.section(height, contraction)
+    if not section.epicardium.any():
+        return False
+    middle = 0.5 * (section.endocardium + section.epicardium)
+    x, y = -middle * _COSINE, middle * _SINE
+    return float(np.mean(heart.valve_height(x, y, contraction) > height)) >= BASE_SHARE
+
+
+_COSINE, _SINE = np.cos(ANGLE_TABLE), np.sin(ANGLE_TABLE)
 
 
 @dataclass(frozen=True)
-class _Textures:
-    coarse: np.ndarray
-    fine: np.ndarray
-    medium: np.ndarray
+class _Painted:
+    """A picture; within `box` the share that is heart and the labelled shares (3, ...)."""
+
+    signal: np.ndarray
+    box: tuple[slice, slice] | None
+    cover: np.ndarray
+    shares: np.ndarray
 
 
-def _labels(occupancy: np.ndarray) -> np.ndarray:
-    rest = 1.0 - occupancy.sum(0)
-    stack = np.concatenate([rest[None], occupancy])
-    values = np.array([0, LV.value, MYO.value, RV.value], np.uint8)
-    return values[stack.argmax(0)]
+@dataclass(frozen=True)
+class _Details:
+    """What a texture seed stands for.
+
+    Attributes:
+        texture: places in the noise tile, one a step of height, (steps, 2) cells.
+        teeth: depth of the trabeculae by height and angle, about 0 to 2, (steps, ANGLES); of the
+            left and of the right ventricle.
+        line: strength of the pericardial line by angle, 0 to 1, (ANGLES,).
+        rv_rods: angle (share of the RV's width, -1 to 1), share of the depth, length, width (mm),
+            turn, lowest and highest height (share of the length), (k, 7).
+        vessels: angle offset, radius (mm), signal relative to blood, (k, 3).
+    """
+
+    texture: np.ndarray
+    teeth: np.ndarray
+    rv_teeth: np.ndarray
+    line: np.ndarray
+    rv_rods: np.ndarray
+    vessels: np.ndarray
 
 
-def _readers_draw(heart: Heart, height: float, contraction: float) -> bool:
-    """Whether a reader draws this slice: muscle there, and on enough of the circumference."""
-    endo, epi = heart.lv_borders(height, contraction)
-    if not epi.any():
-        return False
-    angles = np.linspace(-np.pi, np.pi, 72, endpoint=False)
-    middle = 0.5 * float(endo.mean() + epi.mean())
-    x, y = -middle * np.cos(angles), middle * np.sin(angles)
-    share = float(np.mean(heart.valve_height(x, y, contraction) > height))
-    return share >= BASE_SHARE
+TEXTURE_STEPS = 64
+
+
+@lru_cache(maxsize=64)
+def _details(seed: int) -> _Details:
+    rng = np.random.default_rng([seed, 0x7E87])
+    tile = noise_tile()
+    steps = np.arange(TEXTURE_STEPS)
+
+    def teeth(cells_around: float) -> np.ndarray:
+        """Teeth change slowly along the axis: trabeculae run along it."""
+        around = (np.arange(ANGLES) * (cells_around / ANGLES)).astype(int)
+        rows = int(rng.integers(256)) + steps[:, None] * 2
+        noise = tile[rows % 256, (int(rng.integers(256)) + around[None]) % 256]
+        fade = np.linspace(-1, 1, ANGLES) ** 8
+        noise = (1.0 - fade) * noise + fade * noise[:, :1]
+        smooth = 0.5 * noise + 0.25 * (np.roll(noise, 1, 1) + np.roll(noise, -1, 1))
+        return np.clip(smooth + 0.35, 0.0, 2.2).astype(np.float32)
+
+    count = int(rng.integers(2, 9))
+    rv_rods = np.stack(
+        [
+            rng.uniform(-0.8, 0.8, count),
+            rng.uniform(0.15, 0.85, count),
+            rng.uniform(1.0, 5.0, count),
+            rng.uniform(0.7, 1.9, count),
+            rng.uniform(-np.pi, np.pi, count),
+            rng.uniform(-0.2, 0.4, count),
+            rng.uniform(0.3, 0.8, count),
+        ],
+        1,
+    )
+    if rng.random() < 0.7:
+        # The moderator band crosses from the septum to the free wall.
+        low = rng.uniform(0.2, 0.42)
+        band = [rng.uniform(-0.4, 0.5), 0.5, 40.0, rng.uniform(1.0, 2.2), 0.0, low, low + 0.12]
+        rv_rods = np.concatenate([rv_rods, [band]])
+    vessels = np.stack(
+        [
+            np.array([np.nan, np.nan, *rng.uniform(-np.pi, np.pi, 3)]),
+            rng.uniform(0.8, 1.9, 5),
+            rng.uniform(0.5, 1.2, 5),
+        ],
+        1,
+    )
+    wave = sum(
+        rng.normal(0.0, 0.35) * np.cos(order * ANGLE_TABLE + rng.uniform(-np.pi, np.pi))
+        for order in (1, 2, 3, 5)
+    )
+    return _Details(
+        texture=rng.uniform(0.0, 256.0, (TEXTURE_STEPS, 2)),
+        teeth=teeth(float(rng.uniform(90.0, 150.0))),
+        rv_teeth=teeth(float(rng.uniform(70.0, 120.0))),
+        line=np.clip(rng.uniform(0.1, 0.9) + wave, 0.0, 1.0).astype(np.float32),
+        rv_rods=rv_rods,
+        vessels=vessels,
+    )
+
+
+def _paint(
+    subject: Subject,
+    view: Plane,
+    height: float,
+    thickness: float,
+    contraction: float,
+    behind: np.ndarray,
+    rotation: float = 0.0,
+) -> _Painted:
+    """One thick slice over what lies behind it."""
+    heart = subject.heart
+    length = heart.length(contraction)
+    swift = height < 0.25 * length or height > length - 0.6 * thickness
+    heights = [height + k * thickness for k in (MANY_LEVELS if swift else FEW_LEVELS)]
+    count = len(heights)
+    details = _details(subject.texture_seed)
+    tables = np.empty((count, ANGLES + 1, TABLES), np.float32)
+    levels = np.zeros((count, LEVEL_VALUES), np.float32)
+    lv_rods = np.zeros((count, MOST_RODS, ROD_VALUES), np.float32)
+    rv_rods = np.zeros((count, MOST_RODS, ROD_VALUES), np.float32)
+    chambers = np.zeros((count, MOST_CHAMBERS, CHAMBER_VALUES), np.float32)
+    rod_counts, chamber_counts = np.zeros((count, 2), np.int64), np.zeros(count, np.int64)
+    sections = []
+    for t, z in enumerate(heights):
+        section = heart.section(z, contraction)
+        sections.append(section)
+        levels[t] = _level(heart, section, z, contraction)
+        _pack(subject, details, section, z, contraction, tables[t])
+        rod_counts[t, 0] = _lv_rods(heart, section, z, contraction, lv_rods[t])
+        rod_counts[t, 1] = _rv_rods(details, section, z / length, rv_rods[t])
+        chamber_counts[t] = _chambers(subject, z, contraction, chambers[t])
+    reach = _reach(tables, chambers, chamber_counts)
+    box = _box(view, levels[count // 2, 1:3], reach) if reach > 0.0 else None
+    if box is None:
+        empty = np.zeros((3, 0, 0), np.float32)
+        return _Painted(behind.copy(), None, empty[0], empty)
+    shape = view.x[box].shape
+    signal, cover = behind.copy(), np.zeros(shape, np.float32)
+    shares = np.zeros((3, *shape), np.float32)
+    painted = np.empty(shape, np.float32)
+    paint_heart(
+        view.x[box],
+        view.y[box],
+        behind[box],
+        tables,
+        levels,
+        lv_rods,
+        rv_rods,
+        rod_counts,
+        chambers,
+        chamber_counts,
+        _vessels(subject.tissues, details, sections[count // 2]),
+        noise_tile(),
+        _texture_at(details, height),
+        _scene(subject, view.pixel, reach, rotation, sections[count // 2], contraction),
+        painted,
+        cover,
+        shares,
+    )
+    signal[box] = painted
+    return _Painted(signal, box, cover, shares)
+
+
+def _labels(shares: np.ndarray) -> np.ndarray:
+    """The structure with the largest share of each pixel; background where none reaches the rest."""
+    rest = 1.0 - shares.sum(0)
+    best = shares.argmax(0)
+    values = np.array([LV.value, MYO.value, RV.value], np.uint8)[best]
+    return np.where(np.take_along_axis(shares, best[None], 0)[0] > rest, values, 0)
 
 
 def _axis_position(heart: Heart, height: float) -> tuple[float, float]:
@@ -157,149 +405,245 @@ def _axis_position(heart: Heart, height: float) -> tuple[float, float]:
     return heart.axis_tilt[0] * rise, heart.axis_tilt[1] * rise
 
 
-def _heart_box(heart: Heart, view: Plane, height: float) -> tuple[slice, slice] | None:
-    reach = 1.6 * (heart.radius_ed + heart.wall) + heart.rv_depth + 4.0 * heart.fat + 30.0
-    axis = _axis_position(heart, height)
-    near = np.hypot(view.x - np.float32(axis[0]), view.y - np.float32(axis[1])) < reach
-    rows, columns = near.any(1), near.any(0)
-    if not rows.any():
-        return None
-    return (
-        slice(int(rows.argmax()), int(len(rows) - rows[::-1].argmax())),
-        slice(int(columns.argmax()), int(len(columns) - columns[::-1].argmax())),
+def _level(heart: Heart, section: Section, z: float, contraction: float) -> np.ndarray:
+    """Height, axis, mitral and tricuspid planes over the section, share of length, mean radius."""
+    corner_x, corner_y = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+    mitral = np.asarray(heart.valve_height(corner_x, corner_y, contraction), float)
+    tricuspid = np.asarray(heart.rv_valve_height(corner_x, corner_y, contraction), float)
+    return np.array(
+        [
+            z,
+            *_axis_position(heart, z),
+            *(mitral[0], mitral[1] - mitral[0], mitral[2] - mitral[0]),
+            *(tricuspid[0], tricuspid[1] - tricuspid[0], tricuspid[2] - tricuspid[0]),
+            z / heart.length(contraction),
+            float(section.endocardium.mean()),
+        ],
+        np.float32,
     )
 
 
-def _paint_heart(
+def _at_step(rows: np.ndarray, z: float) -> np.ndarray:
+    """Rows that stand for steps of height, interpolated."""
+    step = z / TEXTURE_STEP_MM + 8.0
+    low = int(np.floor(step))
+    part = np.float32(step - low)
+    return (1 - part) * rows[low % len(rows)] + part * rows[(low + 1) % len(rows)]
+
+
+def _pack(
     subject: Subject,
-    view: Plane,
-    box: tuple[slice, slice],
-    behind: np.ndarray,
-    height: float,
-    contraction: float,
-    textures: _Textures,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One thin slice: signal and the shares of LV, MYO and RV in each pixel of the box."""
-    heart, tissues = subject.heart, subject.tissues
-    axis = _axis_position(heart, height)
-    x = view.x[box] - np.float32(axis[0])
-    y = view.y[box] - np.float32(axis[1])
-    x = x + np.float32(1.1) * textures.coarse
-    edge = max(view.pixel, 1.0)
-    radius = np.hypot(x, y)
-    angle = np.arctan2(y, -x)
-    index = ((angle + np.float32(np.pi)) * np.float32(ANGLES / (2 * np.pi))).astype(np.int32)
-    index %= ANGLES
-    section = heart.section(height, contraction)
-
-    image = behind + (np.float32(tissues["pericardium"]) - behind) * soft(
-        section.pericardium[index] + np.float32(1.2) - radius, edge
-    )
-    image = _paint(image, tissues["fat"], section.pericardium[index] - radius, edge)
-    outline = np.maximum(section.rv_outer, section.epicardium)[index] - radius
-    line = np.exp(-((outline / np.float32(0.8 * edge)) ** 2))
-    line = np.maximum(line, np.exp(-(((outline + fat_reach(section, index)) / edge) ** 2)))
-    image = image * (1.0 - np.float32(tissues.ink) * line)
-    ventricular = soft(heart.valve_height(x, y, contraction) - np.float32(height), 3.0)
-    rv_below = soft(heart.rv_valve_height(x, y, contraction) - np.float32(height), 3.0)
-    muscle = tissues["myocardium"] * (1.0 + tissues.tissue_texture * textures.fine)
-    beyond = soft(radius - section.epicardium[index], edge)
-    rv_wall = soft(section.rv_outer[index] - radius, edge) * beyond
-    image = image + (muscle - image) * rv_wall
-    rv_share = soft(section.rv_cavity[index] - radius, edge) * beyond
-    image = image + (_rv_blood(subject, section, index, radius, textures) - image) * rv_share
-
-    atrial = np.float32(0.25) + np.float32(0.75) * ventricular
-    outer = section.endocardium[index]
-    outer = outer + (section.epicardium - section.endocardium)[index] * atrial
-    image = image + (muscle - image) * soft(outer - radius, edge)
-    endo = soft(section.endocardium[index] - radius, edge)
-    blood = _lv_blood(subject, section, index, radius, height, contraction, x, y, textures, edge)
-    image = image + (blood - image) * endo
-
-    image = _paint_vessels(image, heart, tissues, x, y, height, contraction, edge)
-
-    ring = soft(section.epicardium[index] - radius, edge)
-    cavity = soft(section.endocardium[index] - radius, edge)
-    cover = np.stack([cavity, ring - cavity, rv_share * rv_below * (1.0 - ring)])
-    return image.astype(np.float32), np.clip(cover, 0.0, 1.0)
-
-
-def fat_reach(section: Section, index: np.ndarray) -> np.ndarray:
-    """Thickness of the fat round the heart at each pixel's angle, in mm."""
-    return (section.pericardium - np.maximum(section.rv_outer, section.epicardium))[index]
-
-
-def _paint(image: np.ndarray, signal: float, distance: np.ndarray, edge: float) -> np.ndarray:
-    return image + (np.float32(signal) - image) * soft(distance, edge)
-
-
-def _paint_vessels(
-    image: np.ndarray,
-    heart: Heart,
-    tissues: Tissues,
-    x: np.ndarray,
-    y: np.ndarray,
-    height: float,
-    contraction: float,
-    edge: float,
-) -> np.ndarray:
-    """Atria and great vessels, growing out of the valve plane."""
-    above = height - heart.length(contraction)
-    if above <= 0.0:
-        return image
-    opened = min(1.0, 0.4 + above / 18.0)
-    for vessel in heart.vessels:
-        wide, tall = vessel.radius_x * opened, vessel.radius_y * opened
-        distance = 1.0 - np.hypot(
-            (x - np.float32(vessel.x)) / wide, (y - np.float32(vessel.y)) / tall
-        )
-        distance = distance * np.float32(min(wide, tall))
-        image = _paint(image, tissues["myocardium"], distance + np.float32(vessel.wall), edge)
-        image = _paint(image, tissues["vessel"], distance, edge)
-    return image
-
-
-def _rv_blood(
-    subject: Subject, section: Section, index: np.ndarray, radius: np.ndarray, textures: _Textures
-) -> np.ndarray:
-    """Blood of the right ventricle, darkened where trabeculae run along its free wall."""
-    tissues = subject.tissues
-    blood = tissues["rv_blood"] * (1.0 + tissues.blood_texture * textures.medium)
-    inner = section.rv_cavity[index] - radius
-    band = np.clip(1.0 - inner / np.float32(10.0), 0.0, 1.0)
-    share = np.clip(subject.trabeculation[1] * band * (textures.fine + 0.6), 0.0, 0.9)
-    return blood + (np.float32(tissues["myocardium"]) - blood) * share
-
-
-def _lv_blood(
-    subject: Subject,
+    details: _Details,
     section: Section,
-    index: np.ndarray,
-    radius: np.ndarray,
-    height: float,
+    z: float,
     contraction: float,
-    x: np.ndarray,
-    y: np.ndarray,
-    textures: _Textures,
-    edge: float,
-) -> np.ndarray:
-    """Blood of the left ventricle with its papillary muscles and trabeculae."""
-    heart, tissues = subject.heart, subject.tissues
-    blood = tissues["blood"] * (1.0 + tissues.blood_texture * textures.coarse)
-    endo = section.endocardium[index]
-    share_of_length = height / heart.length(contraction)
-    reach_of_trabeculae = np.float32(3.0 + 0.16 * float(endo.max()))
-    band = np.clip(1.3 - (endo - radius) / reach_of_trabeculae, 0.0, 1.0)
-    rough = subject.trabeculation[0] * (1.4 - share_of_length)
-    muscle = np.clip(rough * band * (textures.fine + 0.5), 0.0, 0.9)
-    for angle, size, distance, root in heart.papillaries:
-        if not root < share_of_length < root + 0.5:
+    table: np.ndarray,
+) -> None:
+    """The section's table with the depth of its trabeculae."""
+    heart = subject.heart
+    height = z / heart.length(contraction)
+    radius = max(float(section.endocardium.mean()), 0.1)
+    # Trabeculae keep their bulk while the cavity closes round them.
+    packed = min((heart.radius_ed / radius) ** 0.5, 2.2)
+    rough = subject.trabeculation[0] * max(1.35 - height, 0.1)
+    depth = min(2.6 * rough * packed, 0.55 * radius)
+    smooth_septum = 1.0 - 0.65 * np.exp(-0.5 * (ANGLE_TABLE / np.float32(0.7)) ** 2)
+    trabeculae = depth * smooth_septum * _at_step(details.teeth, z)
+    rv_depth = 2.6 * subject.trabeculation[1] * max(1.3 - height, 0.1) * (1.0 + 0.5 * contraction)
+    stand_off = np.maximum(section.rv_cavity - section.epicardium, 0.0)
+    rv_trabeculae = np.minimum(rv_depth * _at_step(details.rv_teeth, z), 0.6 * stand_off)
+    pack_section(
+        section.endocardium,
+        section.epicardium,
+        section.rv_cavity,
+        section.rv_outer,
+        section.pericardium,
+        trabeculae.astype(np.float32),
+        rv_trabeculae.astype(np.float32),
+        details.line,
+        table,
+    )
+
+
+def _lv_rods(
+    heart: Heart, section: Section, z: float, contraction: float, rods: np.ndarray
+) -> int:
+    """Papillary muscles and free trabeculae at a height; returns how many."""
+    height = z / heart.length(contraction)
+    count = 0
+    for angle, size, distance, root in heart.papillaries[:MOST_RODS]:
+        top = root + 0.5
+        if not root < height < top:
             continue
         at = int((angle % (2 * np.pi) + np.pi) / (2 * np.pi) * ANGLES) % ANGLES
-        wide = min(size, 0.55 * float(section.endocardium[at]))
-        reach = max(float(section.endocardium[at]) - distance * wide, 0.0)
-        centre_x, centre_y = -reach * np.cos(angle), reach * np.sin(angle)
-        gap = np.float32(wide) - np.hypot(x - np.float32(centre_x), y - np.float32(centre_y))
-        muscle = np.maximum(muscle, soft(gap, edge))
-    return blood + (np.float32(tissues["myocardium"]) - blood) * muscle
+        radius = float(section.endocardium[at])
+        taper = min(1.0, (top - height) / 0.12, (height - root) / 0.05 + 0.4)
+        thick = min(size * (1.0 + 0.2 * contraction) * taper, 0.55 * radius)
+        if thick < 0.4:
+            continue
+        reach = max(radius - distance * thick, 0.0)
+        rods[count] = (
+            -reach * np.cos(angle),
+            reach * np.sin(angle),
+            1.15 * thick,
+            0.85 * thick,
+            -np.cos(angle),
+            np.sin(angle),
+            0.16,
+            0.0,
+        )
+        count += 1
+    return count
+
+
+def _rv_span(section: Section) -> tuple[int, int] | None:
+    """First and last index of the angles at which there is a right ventricle."""
+    wide = np.flatnonzero(section.rv_cavity - section.epicardium > 2.0)
+    return (int(wide[0]), int(wide[-1])) if len(wide) else None
+
+
+def _rv_rods(details: _Details, section: Section, height: float, rods: np.ndarray) -> int:
+    """Trabeculae that cross the right ventricle at a height; returns how many."""
+    span = _rv_span(section)
+    if span is None:
+        return 0
+    count = 0
+    for along, depth, length, width, turn, low, high in details.rv_rods:
+        if not low < height < high:
+            continue
+        at = int(0.5 * (span[0] + span[1]) + 0.5 * along * (span[1] - span[0]))
+        near, far = float(section.epicardium[at]), float(section.rv_cavity[at])
+        radius = near + depth * (far - near)
+        angle = float(ANGLE_TABLE[at])
+        direction = angle + turn
+        half = min(length, 0.6 * (far - near))
+        if half < 0.6:
+            continue
+        rods[count] = (
+            -radius * np.cos(angle),
+            radius * np.sin(angle),
+            half,
+            min(width, half),
+            -np.cos(direction),
+            np.sin(direction),
+            0.2,
+            0.0,
+        )
+        count += 1
+    return count
+
+
+def _chambers(subject: Subject, z: float, contraction: float, out: np.ndarray) -> int:
+    """Atria and great vessels at a height; returns how many."""
+    tissues = subject.tissues
+    count = 0
+    for chamber in subject.heart.chambers(z, contraction)[:MOST_CHAMBERS]:
+        if chamber.radius_x < 0.5 or chamber.radius_y < 0.5:
+            continue
+        right = any(part in chamber.name for part in RIGHT_HEART)
+        blood = "rv_blood" if right else "blood" if "atrium" in chamber.name else "vessel"
+        out[count] = (
+            chamber.x,
+            chamber.y,
+            chamber.radius_x,
+            chamber.radius_y,
+            np.cos(chamber.turn),
+            np.sin(chamber.turn),
+            chamber.wall,
+            chamber.lobes,
+            tissues[blood],
+        )
+        count += 1
+    return count
+
+
+def _vessels(tissues: Tissues, details: _Details, section: Section) -> np.ndarray:
+    """Coronary vessels in the fat: in both grooves between the ventricles and elsewhere."""
+    outer = np.maximum(section.rv_outer, section.epicardium)
+    fat = section.pericardium - outer
+    span = _rv_span(section)
+    dots = []
+    for k, (angle, radius, bright) in enumerate(details.vessels):
+        if k < 2:
+            if span is None:
+                continue
+            at = span[k]
+        else:
+            at = int((wrap(np.float32(angle)) + np.pi) / (2 * np.pi) * ANGLES) % ANGLES
+        if fat[at] < 2.2:
+            continue
+        away = outer[at] + 0.5 * fat[at]
+        turn = ANGLE_TABLE[at]
+        size = min(radius, 0.4 * fat[at])
+        dots.append((-away * np.cos(turn), away * np.sin(turn), size, bright * tissues["blood"]))
+    return np.array(dots, np.float32).reshape(-1, 4)
+
+
+def _texture_at(details: _Details, height: float) -> np.ndarray:
+    step = height / TEXTURE_STEP_MM + 8.0
+    low = int(np.floor(step))
+    rows = details.texture
+    first, second = rows[low % len(rows)], rows[(low + 1) % len(rows)]
+    return np.array([*first, *second, step - low], np.float32)
+
+
+def _scene(
+    subject: Subject,
+    pixel: float,
+    reach: float,
+    rotation: float,
+    section: Section,
+    contraction: float,
+) -> np.ndarray:
+    """What holds for all thin sections, in the order that `paint_heart` names."""
+    tissues, flow = subject.tissues, subject.tissues.flow
+    radius = float(section.endocardium.mean())
+    # Outflow in systole, inflow in diastole; strongest while blood moves, not at its ends.
+    emptying = 0.35 + 2.6 * contraction * (1.0 - contraction)
+    scene = np.zeros(SCENE_VALUES, np.float32)
+    scene[:20] = (
+        pixel,
+        reach,
+        np.cos(rotation),
+        np.sin(rotation),
+        WOBBLE_MM,
+        tissues["blood"],
+        tissues["rv_blood"],
+        tissues["myocardium"],
+        tissues["fat"],
+        tissues["pericardium"],
+        tissues.blood_texture,
+        tissues.tissue_texture,
+        flow.inflow,
+        flow.slow,
+        flow.jet * min(emptying, 1.0),
+        -0.45 * radius,
+        0.25 * radius,
+        max(0.55 * radius, 3.0),
+        subject.trabeculation[1],
+        LINE_MM,
+    )
+    return scene
+
+
+def _reach(tables: np.ndarray, chambers: np.ndarray, counts: np.ndarray) -> float:
+    """How far from the axis anything of the heart is painted (mm); 0 where there is none."""
+    reach = float(tables[:, :, 4].max())
+    for bodies, count in zip(chambers, counts, strict=True):
+        for body in bodies[:count]:
+            size = max(body[2], body[3]) * (1.0 + abs(body[7])) + body[6]
+            reach = max(reach, float(np.hypot(body[0], body[1]) + size))
+    return reach + 5.0 if reach > 0.0 else 0.0
+
+
+def _box(view: Plane, axis: np.ndarray, reach: float) -> tuple[slice, slice] | None:
+    """Rows and columns of the view within reach of the axis; None where there are none."""
+    sides = []
+    from_corner = np.array([axis[0] - view.x[0, 0], axis[1] - view.y[0, 0]])
+    for axis_vector, size in zip(view.axes, view.x.shape, strict=True):
+        at, half = float(axis_vector @ from_corner) / view.pixel, reach / view.pixel
+        first, last = max(int(np.floor(at - half)), 0), min(int(np.ceil(at + half)) + 1, size)
+        if first >= last:
+            return None
+        sides.append(slice(first, last))
+    return sides[0], sides[1]

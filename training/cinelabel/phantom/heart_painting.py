@@ -1,0 +1,438 @@
+"""Paints thin short-axis sections of the heart, pixel by pixel: the compiled part of rendering.
+
+Signed signals are mixed linearly by soft shares, from back to front: pericardium, fat with its
+vessels, chambers above the valves, right ventricle, left ventricle. A share is the part of a pixel
+that lies inside a border (the box filter of Crow 1977 along the border's normal), so a thick slice
+is the mean of thin ones and a border between opposed fat and water cancels. Chambers that touch
+share their wall as the cells of a power diagram do (Aurenhammer 1987).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numba import njit
+from scipy.ndimage import gaussian_filter
+
+from cinelabel.phantom.anatomy import ANGLES
+
+TILE = 256
+"""Edge of the periodic noise tile; its features are about five cells wide."""
+TABLES = 14
+"""Columns of a section's table: see `pack_section`."""
+LEVEL_VALUES = 11
+"""Values of a level: height, axis (2), mitral plane (3), tricuspid plane (3), share of the length,
+mean radius of the cavity."""
+ROD_VALUES = 8
+"""Values of a rod: x, y, half-lengths (2), cosine and sine of its turn, irregularity, unused."""
+CHAMBER_VALUES = 9
+"""Values of a chamber: x, y, radii (2), cosine and sine of its turn, wall, lobes, signal."""
+SCENE_VALUES = 24
+"""Values that hold for all levels: see `paint_heart`."""
+
+
+@lru_cache(maxsize=1)
+def noise_tile() -> np.ndarray:
+    """Periodic smooth noise of zero mean and unit spread, float32 (TILE, TILE); read only."""
+    white = np.random.default_rng(0x5EED).standard_normal((TILE, TILE))
+    smooth = gaussian_filter(white, 2.0, mode="wrap")
+    smooth = ((smooth - smooth.mean()) / smooth.std()).astype(np.float32)
+    smooth.setflags(write=False)
+    return smooth
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _noise(tile: np.ndarray, u: float, v: float) -> float:
+    """Bilinear look-up in the periodic tile; u and v in cells."""
+    whole_u, whole_v = np.floor(u), np.floor(v)
+    part_u, part_v = u - whole_u, v - whole_v
+    i, j = int(whole_u) & 255, int(whole_v) & 255
+    k, m = (i + 1) & 255, (j + 1) & 255
+    low = tile[i, j] + part_v * (tile[i, m] - tile[i, j])
+    high = tile[k, j] + part_v * (tile[k, m] - tile[k, j])
+    return low + part_u * (high - low)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _layered(tile: np.ndarray, at: np.ndarray, u: float, v: float) -> float:
+    """Noise that changes with height: two places of the tile, mixed by `at[4]`."""
+    first = _noise(tile, u + at[0], v + at[1])
+    second = _noise(tile, u + at[2], v + at[3])
+    return (1.0 - at[4]) * first + at[4] * second
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _share(inside: float, per_width: float) -> float:
+    """Share of a pixel inside a border, `inside` mm from it; `per_width` is 1 / pixel."""
+    return min(max(0.5 + inside * per_width, 0.0), 1.0)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _angle_index(x: float, y: float) -> float:
+    """Place of the angle arctan2(y, -x) in a table of ANGLES entries from -pi; error < 0.01."""
+    across, along = abs(x), abs(y)
+    ratio = min(across, along) / (max(across, along) + 1e-9)
+    square = ratio * ratio
+    angle = ((-0.0464964749 * square + 0.15931422) * square - 0.327622764) * square * ratio + ratio
+    if along > across:
+        angle = 0.5 * np.pi - angle
+    if x > 0.0:
+        angle = np.pi - angle
+    if y < 0.0:
+        angle = -angle
+    return min(max((angle + np.pi) * (ANGLES / (2.0 * np.pi)), 0.0), ANGLES - 1e-3)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def pack_section(
+    endocardium: np.ndarray,
+    epicardium: np.ndarray,
+    rv_cavity: np.ndarray,
+    rv_outer: np.ndarray,
+    pericardium: np.ndarray,
+    trabeculae: np.ndarray,
+    rv_trabeculae: np.ndarray,
+    line: np.ndarray,
+    table: np.ndarray,
+) -> None:
+    """Fill a section's table, float32 (ANGLES + 1, TABLES).
+
+    Columns 0-4: endocardium, epicardium, RV cavity, RV outer border (at least the epicardium) and
+    pericardium (mm); 5: depth of the trabeculae (mm); 6: depth of the RV's; 7: strength of the
+    pericardial line; 8-12: cosine between the radius and the normal of the borders 0-4, which turns
+    a radial distance into the distance from the border; 13: thickness of the fat.
+    """
+    for k in range(ANGLES + 1):
+        i = k % ANGLES
+        row = table[k]
+        row[0], row[1], row[2] = endocardium[i], epicardium[i], max(rv_cavity[i], epicardium[i])
+        row[3] = max(rv_outer[i], row[2])
+        row[4] = max(pericardium[i], row[3])
+        row[5], row[6], row[7] = trabeculae[i], rv_trabeculae[i], line[i]
+        row[13] = row[4] - row[3]
+    step = 4.0 * np.pi / ANGLES
+    for k in range(ANGLES + 1):
+        before, after = (k - 1) % ANGLES, (k + 1) % ANGLES
+        for b in range(5):
+            radius = max(table[k, b], 1e-3)
+            slope = (table[after, b] - table[before, b]) / step
+            table[k, 8 + b] = max(radius / np.sqrt(radius * radius + slope * slope), 0.3)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _rods(
+    rods: np.ndarray, count: int, x: float, y: float, rough: float, per_width: float
+) -> float:
+    """Share of a pixel that is papillary muscle, trabecula or band."""
+    most = 0.0
+    for k in range(count):
+        across, along = x - rods[k, 0], y - rods[k, 1]
+        length, width = rods[k, 2], rods[k, 3]
+        reach = max(length, width) * 1.6 + 1.0
+        if across * across + along * along > reach * reach:
+            continue
+        u = (rods[k, 4] * across + rods[k, 5] * along) / length
+        v = (rods[k, 4] * along - rods[k, 5] * across) / width
+        away = np.sqrt(u * u + v * v) + 1e-6
+        steepness = np.sqrt((u / length) ** 2 + (v / width) ** 2) / away
+        inside = (1.0 - away + rods[k, 6] * rough) / max(steepness, 1.0 / max(length, width))
+        most = max(most, _share(inside, per_width))
+    return most
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _chambers(
+    chambers: np.ndarray, count: int, x: float, y: float, per_width: float
+) -> tuple[float, float, float]:
+    """Shares of wall and blood, and the signal, of the chamber that owns a pixel."""
+    best, second, wall, signal = -1e3, -1e3, 1.0, 0.0
+    for k in range(count):
+        across, along = x - chambers[k, 0], y - chambers[k, 1]
+        u = chambers[k, 4] * across + chambers[k, 5] * along
+        v = chambers[k, 4] * along - chambers[k, 5] * across
+        wide, tall = chambers[k, 2], chambers[k, 3]
+        away = np.sqrt((u / wide) ** 2 + (v / tall) ** 2) + 1e-6
+        steepness = np.sqrt((u / wide**2) ** 2 + (v / tall**2) ** 2) / away
+        bulge = 1.0
+        if chambers[k, 7] != 0.0:
+            length = np.sqrt(u * u + v * v) + 1e-6
+            cosine = u / length
+            bulge += chambers[k, 7] * (4.0 * cosine**3 - 3.0 * cosine)
+        inside = (bulge - away) / max(steepness, 1.0 / max(wide, tall))
+        if inside > best:
+            second = best
+            best, wall, signal = inside, chambers[k, 6], chambers[k, 8]
+        elif inside > second:
+            second = inside
+    blood = min(best, 0.5 * (best - second) - 0.5 * wall)
+    return _share(best + wall, per_width), _share(blood, per_width), signal
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _over(below: float, signal: float, share: float) -> float:
+    return below + (signal - below) * share
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def paint_heart(
+    x: np.ndarray,
+    y: np.ndarray,
+    behind: np.ndarray,
+    tables: np.ndarray,
+    levels: np.ndarray,
+    lv_rods: np.ndarray,
+    rv_rods: np.ndarray,
+    rod_counts: np.ndarray,
+    chambers: np.ndarray,
+    chamber_counts: np.ndarray,
+    vessels: np.ndarray,
+    tile: np.ndarray,
+    texture_at: np.ndarray,
+    scene: np.ndarray,
+    signal: np.ndarray,
+    cover: np.ndarray,
+    shares: np.ndarray,
+) -> None:
+    """Mean of thin sections over `behind`.
+
+    Args:
+        x: heart-frame coordinates of the pixels (mm), (n, m).
+        y: as `x`.
+        behind: what lies behind the heart, (n, m).
+        tables: `pack_section` of each level, (levels, ANGLES + 1, TABLES).
+        levels: heights, axis and valve planes, (levels, LEVEL_VALUES).
+        lv_rods: papillary muscles, (levels, k, ROD_VALUES); `rv_rods` alike.
+        rv_rods: of the right ventricle.
+        rod_counts: rods in use, int (levels, 2).
+        chambers: (levels, k, CHAMBER_VALUES); `chamber_counts` in use, int (levels,).
+        chamber_counts: int (levels,).
+        vessels: dots in the fat: x, y, radius, signal, (k, 4).
+        tile: `noise_tile()`.
+        texture_at: places of the texture in the tile, (5,).
+        scene: pixel, reach, rotation (cosine, sine), wobble, signals of blood, RV blood,
+            myocardium, fat, pericardium, textures of blood and tissue, inflow, slow flow, jet, the
+            jet's place x, y and radius, RV trabeculation, thickness of the pericardial line.
+        signal: out, float32 (n, m).
+        cover: out, share of the pixel that is heart, float32 (n, m).
+        shares: out, labelled shares of LV, MYO and RV, float32 (3, n, m).
+    """
+    pixel, reach, cosine, sine, wobble = scene[0], scene[1], scene[2], scene[3], scene[4]
+    per_width = 1.0 / pixel
+    n_levels = levels.shape[0]
+    middle_x, middle_y = levels[n_levels // 2, 1], levels[n_levels // 2, 2]
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            from_x, from_y = x[i, j] - middle_x, y[i, j] - middle_y
+            base = behind[i, j]
+            if from_x * from_x + from_y * from_y > reach * reach:
+                signal[i, j] = base
+                continue
+            at_x = cosine * from_x + sine * from_y
+            at_y = cosine * from_y - sine * from_x
+            coarse = _layered(tile, texture_at, 0.24 * at_x, 0.24 * at_y)
+            other = _layered(tile, texture_at, 0.24 * at_x + 91.0, 0.24 * at_y + 37.0)
+            swirl = _layered(tile, texture_at, 0.6 * at_x + 17.0, 0.6 * at_y + 133.0)
+            fine = _layered(tile, texture_at, 1.7 * at_x + 57.0, 1.7 * at_y + 11.0)
+            at_x += wobble * coarse
+            at_y += wobble * other
+            total = opaque = lv = myo = rv = 0.0
+            for t in range(n_levels):
+                value, shown, inner, ring, right = _paint_pixel(
+                    at_x + middle_x - levels[t, 1],
+                    at_y + middle_y - levels[t, 2],
+                    base,
+                    tables[t],
+                    levels[t],
+                    lv_rods[t],
+                    rv_rods[t],
+                    rod_counts[t],
+                    chambers[t],
+                    chamber_counts[t],
+                    vessels,
+                    tile,
+                    texture_at,
+                    scene,
+                    per_width,
+                    coarse,
+                    swirl,
+                    fine,
+                )
+                total += value
+                opaque += shown
+                lv += inner
+                myo += ring
+                rv += right
+            signal[i, j] = total / n_levels
+            cover[i, j] = opaque / n_levels
+            shares[0, i, j] = lv / n_levels
+            shares[1, i, j] = myo / n_levels
+            shares[2, i, j] = rv / n_levels
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _paint_pixel(
+    x: float,
+    y: float,
+    base: float,
+    table: np.ndarray,
+    level: np.ndarray,
+    lv_rods: np.ndarray,
+    rv_rods: np.ndarray,
+    rod_count: np.ndarray,
+    chambers: np.ndarray,
+    chamber_count: int,
+    vessels: np.ndarray,
+    tile: np.ndarray,
+    texture_at: np.ndarray,
+    scene: np.ndarray,
+    per_width: float,
+    coarse: float,
+    swirl: float,
+    fine: float,
+) -> tuple[float, float, float, float, float]:
+    """Signal, share of heart, and labelled shares of LV, MYO and RV of one pixel of a level."""
+    place = _angle_index(x, y)
+    k = int(place)
+    part = place - k
+    row, following = table[k], table[k + 1]
+    radius = np.sqrt(x * x + y * y)
+    thickness = row[13] + part * (following[13] - row[13])
+    pericardium = row[4] + part * (following[4] - row[4])
+    to_pericardium = (pericardium - radius) * row[12]
+    muscle = scene[7] * (1.0 + scene[11] * fine)
+
+    # Pericardium and fat; fat thinner than a pixel fades, so no ring is left where there is none.
+    line = _share(to_pericardium + scene[19], per_width) * row[7]
+    value = _over(base, scene[9], line)
+    here = min(max(max(thickness, 0.5 * to_pericardium) / 0.9 - 0.15, 0.0), 1.0)
+    fat = _share(to_pericardium, per_width) * here
+    value = _over(value, scene[8] * (1.0 + 0.08 * coarse + 0.5 * scene[11] * swirl), fat)
+    shown = 1.0 - (1.0 - line) * (1.0 - fat)
+    if fat > 0.0:
+        for v in range(vessels.shape[0]):
+            away = np.sqrt((x - vessels[v, 0]) ** 2 + (y - vessels[v, 1]) ** 2)
+            if away < vessels[v, 2] + 1.5:
+                value = _over(value, vessels[v, 3], _share(vessels[v, 2] - away, per_width))
+
+    valve = level[3] + level[4] * x + level[5] * y - level[0]
+    rv_valve = level[6] + level[7] * x + level[8] * y - level[0]
+    if chamber_count > 0 and (valve < 6.0 or rv_valve < 6.0):
+        wall, blood, bright = _chambers(chambers, chamber_count, x, y, per_width)
+        value = _over(value, muscle, wall)
+        value = _over(value, bright * (1.0 + scene[10] * swirl), blood)
+        shown = 1.0 - (1.0 - shown) * (1.0 - wall)
+    below = _share(valve, 0.3)
+    rv_below = _share(rv_valve, 0.3)
+
+    epicardium = row[1] + part * (following[1] - row[1])
+    outer = row[3] + part * (following[3] - row[3])
+    ring = _share((epicardium - radius) * row[9], per_width) if epicardium > 0.0 else 0.0
+    rv = 0.0
+    if outer - epicardium > 0.05 and ring < 1.0:
+        cavity = row[2] + part * (following[2] - row[2])
+        is_wall = min((outer - epicardium) * row[11] * per_width, 1.0)
+        is_cavity = min((cavity - epicardium) * row[10] * per_width, 1.0)
+        depth = (cavity - radius) * row[10]
+        wall = _share((outer - radius) * row[11], per_width) * is_wall * rv_below
+        value = _over(value, muscle, wall)
+        shown = 1.0 - (1.0 - shown) * (1.0 - wall)
+        rv = _share(depth, per_width) * is_cavity
+        if rv > 0.0 and rv_below > 0.0:
+            bite = row[6] + part * (following[6] - row[6])
+            blood = _rv_content(
+                x, y, depth, bite, level, rv_rods, rod_count[1], tile, texture_at, scene, per_width,
+                swirl, fine, muscle,
+            )  # fmt: skip
+            value = _over(value, blood, rv * rv_below)
+
+    lv = 0.0
+    if ring > 0.0:
+        value = _over(value, muscle, ring * below)
+        shown = 1.0 - (1.0 - shown) * (1.0 - ring * below)
+        endocardium = row[0] + part * (following[0] - row[0])
+        if endocardium > 0.2:
+            depth = (endocardium - radius) * row[8]
+            lv = min(_share(depth, per_width), ring)
+            if lv > 0.0 and below > 0.0:
+                bite = row[5] + part * (following[5] - row[5])
+                blood = _lv_content(
+                    x, y, depth, bite, level, lv_rods, rod_count[0], scene, per_width,
+                    coarse, swirl, fine, muscle, valve,
+                )  # fmt: skip
+                value = _over(value, blood, lv * below)
+    drawn = _share(valve, 1.0)
+    return (
+        value,
+        shown,
+        lv * drawn,
+        (ring - lv) * drawn,
+        rv * (1.0 - ring) * _share(rv_valve, 1.0),
+    )
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _lv_content(
+    x: float,
+    y: float,
+    depth: float,
+    bite: float,
+    level: np.ndarray,
+    rods: np.ndarray,
+    rod_count: int,
+    scene: np.ndarray,
+    per_width: float,
+    coarse: float,
+    swirl: float,
+    fine: float,
+    muscle: float,
+    valve: float,
+) -> float:
+    """Signal inside the endocardium: blood that flows, trabeculae, papillary muscles."""
+    blood = 1.0 + scene[10] * (0.7 * coarse + 0.5 * swirl)
+    blood += scene[12] * (level[9] - 0.5)
+    blood -= scene[13] * (min(max(0.5 - level[9], 0.0), 0.5) + 0.4 * max(1.0 - depth / 5.0, 0.0))
+    if scene[14] > 0.0 and valve < 28.0:
+        away = ((x - scene[15]) ** 2 + (y - scene[16]) ** 2) / (scene[17] * scene[17])
+        if away < 4.0:
+            near = np.exp(-1.5 * away) * (1.0 - max(valve, 0.0) / 28.0)
+            blood -= scene[14] * near * min(max(0.6 + 0.5 * swirl, 0.0), 1.0)
+    blood = scene[5] * max(blood, 0.15)
+    # Trabeculae: the serrated border, with blood caught between its teeth.
+    caught = min(max(0.5 + 0.35 * fine, 0.0), 1.0)
+    free = _share(depth - bite * (0.75 + 0.25 * caught), 0.8 * per_width)
+    solid = 1.0 - free
+    if rod_count > 0:
+        solid = max(solid, _rods(rods, rod_count, x, y, 0.6 * swirl + 0.4 * coarse, per_width))
+    return blood + (muscle - blood) * solid
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _rv_content(
+    x: float,
+    y: float,
+    depth: float,
+    bite: float,
+    level: np.ndarray,
+    rods: np.ndarray,
+    rod_count: int,
+    tile: np.ndarray,
+    texture_at: np.ndarray,
+    scene: np.ndarray,
+    per_width: float,
+    swirl: float,
+    fine: float,
+    muscle: float,
+) -> float:
+    """Signal inside the right ventricle: blood, trabeculae of the free wall, bands."""
+    blood = scene[6] * max(1.0 + 0.8 * scene[10] * swirl - 0.5 * scene[13] * (1.0 - level[9]), 0.2)
+    solid = 1.0 - _share(depth - bite, 0.8 * per_width)
+    reach = 5.0 + 20.0 * max(0.75 - level[9], 0.0)
+    near = 1.0 - depth / reach
+    if near > 0.0 and scene[18] > 0.0:
+        ridge = abs(_layered(tile, texture_at, 0.95 * x + 201.0, 0.95 * y + 77.0))
+        width = 0.55 * scene[18] * min(near * 1.6, 1.0) * (1.25 - level[9])
+        solid = max(solid, min(max((width - ridge) / 0.22, 0.0), 0.9))
+    if rod_count > 0:
+        solid = max(solid, _rods(rods, rod_count, x, y, swirl, per_width))
+    return blood + (muscle - blood) * solid
