@@ -17,8 +17,11 @@ from numba import njit
 
 from cinelabel.phantom.settings import PhantomSettings
 
-FAT_SHIFT_PPM = -3.5
-"""Chemical shift of the main fat peak from water."""
+FAT_PEAKS_PPM = (-3.80, -3.40, -2.60, -1.94, -0.39, 0.60)
+"""Chemical shifts of fat from water (Hamilton et al., NMR Biomed 2011)."""
+
+FAT_PEAK_SHARES = (0.087, 0.693, 0.128, 0.004, 0.039, 0.049)
+"""How much of the fat resonates at each of `FAT_PEAKS_PPM`."""
 
 PROTON_HZ_PER_TESLA = 42.577e6
 """Gyromagnetic ratio of the proton, Hz/T."""
@@ -52,11 +55,15 @@ RELAXATION: dict[str, Relaxation] = {
     "spleen": Relaxation((1060, 1330), (79, 61), 0.95, 0.85, 0.20),
     "stomach": Relaxation((1500, 1800), (180, 150), 1.0, 0.95, 0.60),
     "bowel": Relaxation((900, 1100), (80, 70), 0.90, 0.85, 0.45),
-    "marrow": Relaxation((550, 590), (49, 49), 0.80, 1.0, 0.20),
+    "marrow": Relaxation((900, 1000), (60, 55), 0.80, 0.90, 0.20),
     "kidney": Relaxation((970, 1150), (87, 76), 0.95, 0.88, 0.15),
     "csf": Relaxation((3500, 4000), (1500, 1200), 1.0, 1.0, 0.15),
     "lung": Relaxation((1150, 1300), (40, 25), 0.15, 1.0, 0.40),
 }
+
+
+BANDING_RELAXATION = (1200.0, 100.0)
+"""T1 and T2 (ms), between blood's and muscle's, of the profile that shapes the bands."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +179,95 @@ def precession(shift_hz: float | np.ndarray, repetition_ms: float) -> float | np
     return np.pi + 2.0 * np.pi * shift_hz * 1e-3 * repetition_ms
 
 
-def sample_tissues(
-    rng: np.random.Generator, settings: PhantomSettings | None = None
-) -> Tissues:
+def banding(
+    tissues: Tissues, x: np.ndarray, y: np.ndarray, height: float | np.ndarray
+) -> np.ndarray | None:
+    """What the error of the main field leaves of the signal: dark bands, and a change of sign.
+
+    The profile of water with T1 and T2 between those of blood and muscle, 1 on resonance. Fat has
+    its bands elsewhere; that is left out.
+
+    Args:
+        tissues: field, flip angle and TR.
+        x: heart frame (mm), (n, m).
+        y: heart frame (mm), (n, m).
+        height: heart frame (mm), a number or (n, m).
+
+    Returns:
+        float32 (n, m) to multiply signals with, or None where the field has no error.
+    """
+    if tissues.off_resonance == OffResonance():
+        return None
+    shift = field_shift_hz(tissues.off_resonance, x, y, height)
+    flip, repetition = tissues.flip_degrees, tissues.repetition_ms
+    period = 1e3 / repetition
+    offset = np.linspace(0.0, 2.0 * period, 513)  # the signed profile repeats after two bands
+    phase = precession(offset, repetition)
+    profile = bssfp_signal(*BANDING_RELAXATION, flip, 1.0, phase, repetition)
+    table = np.asarray(profile / profile[0], np.float32)  # type: ignore[index]
+    return _look_up(shift, np.float32(2.0 * period), table)
+
+
+def field_shift_hz(
+    off_resonance: OffResonance, x: np.ndarray, y: np.ndarray, height: float | np.ndarray
+) -> np.ndarray:
+    """Off-resonance of water (Hz), float32 (n, m).
+
+    Balls disturb the field outside of them as dipoles, (3 cos^2 - 1) / 2 (a / r)^3 (Schenck, Med
+    Phys 1996, eq. 12); inside the field is even, here as at the surface at its mean, zero.
+    """
+    x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+    heights = np.broadcast_to(np.asarray(height, np.float32), x.shape)
+    sources = np.array(
+        [(s.x, s.y, s.height, s.radius, s.shift_hz) for s in off_resonance.sources], np.float32
+    ).reshape(-1, 5)
+    linear = np.array((off_resonance.centre_hz, *off_resonance.gradient_hz_mm), np.float32)
+    return _shift(x, y, heights, linear, sources, np.array(off_resonance.axis, np.float32))
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _shift(
+    x: np.ndarray,
+    y: np.ndarray,
+    height: np.ndarray,
+    linear: np.ndarray,
+    sources: np.ndarray,
+    axis: np.ndarray,
+) -> np.ndarray:
+    result = np.empty(x.shape, np.float32)
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            px, py, pz = x[i, j], y[i, j], height[i, j]
+            value = linear[0] + linear[1] * px + linear[2] * py + linear[3] * pz
+            for k in range(sources.shape[0]):
+                dx, dy, dz = px - sources[k, 0], py - sources[k, 1], pz - sources[k, 2]
+                squared = dx * dx + dy * dy + dz * dz
+                radius = sources[k, 3]
+                if squared > radius * radius:
+                    along = dx * axis[0] + dy * axis[1] + dz * axis[2]
+                    angular = np.float32(1.5) * along * along / squared - np.float32(0.5)
+                    fall = radius / np.sqrt(squared)
+                    value += sources[k, 4] * angular * fall * fall * fall
+            result[i, j] = value
+    return result
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _look_up(shift: np.ndarray, period: float, table: np.ndarray) -> np.ndarray:
+    """`table` over one period, linearly interpolated at `shift`."""
+    last = table.size - 1
+    result = np.empty(shift.shape, np.float32)
+    for i in range(shift.shape[0]):
+        for j in range(shift.shape[1]):
+            at = shift[i, j] / period
+            at = (at - np.floor(at)) * np.float32(last)
+            lower = min(int(at), last - 1)
+            part = at - np.float32(lower)
+            result[i, j] = table[lower] + part * (table[lower + 1] - table[lower])
+    return result
+
+
+def sample_tissues(rng: np.random.Generator, settings: PhantomSettings | None = None) -> Tissues:
     """The signals of one subject at one scanner.
 
     Args:
@@ -185,7 +278,7 @@ def sample_tissues(
     field_strength = 3.0 if rng.random() < 0.35 else 1.5
     high = field_strength > 2.0
     flip = float(rng.uniform(32.0, 58.0) if high else rng.uniform(45.0, 80.0))
-    repetition = float(rng.uniform(2.7, 4.0) if high else rng.uniform(2.6, 3.8))
+    repetition = _sample_high_field_tr(rng) if high else float(rng.uniform(2.8, 3.8))
     signal = _physical_contrast(rng, field_strength, flip, repetition)
     if rng.random() < settings.random_contrast_share:
         signal = _random_contrast(rng, signal)
@@ -206,28 +299,38 @@ def sample_tissues(
     )
 
 
+def _sample_high_field_tr(rng: np.random.Generator) -> float:
+    """TR (ms) at 3 T: short, where fat opposes water; in some beyond fat's null at 3.4 ms."""
+    return float(rng.uniform(2.6, 3.25) if rng.random() < 0.75 else rng.uniform(3.5, 4.0))
+
+
 def _physical_contrast(
     rng: np.random.Generator, field_strength: float, flip: float, repetition: float
 ) -> dict[str, float]:
-    """Every tissue by the equation, fat at its own frequency; blood brightened by inflow."""
+    """Every tissue by the equation; fat at its own frequencies, blood brightened by inflow."""
     column = int(field_strength > 2.0)
     centre_hz = rng.normal(0.0, 8.0 * field_strength)
+    peaks = np.array(FAT_PEAKS_PPM) * 1e-6 * PROTON_HZ_PER_TESLA * field_strength
     signal = {}
     for name, tissue in RELAXATION.items():
-        shift = FAT_SHIFT_PPM * 1e-6 * PROTON_HZ_PER_TESLA * field_strength * (name == "fat")
-        signal[name] = tissue.transfer * bssfp_signal(
+        shifts = centre_hz + (peaks if name == "fat" else np.zeros(1))
+        stationary = bssfp_signal(
             tissue.t1[column] * _vary(rng, tissue.spread),
             tissue.t2[column] * _vary(rng, tissue.spread),
             flip,
             tissue.density * _vary(rng, 0.5 * tissue.spread),
-            precession(shift + centre_hz, repetition),
+            precession(shifts, repetition),
             repetition,
         )
-    signal["blood"] *= rng.uniform(1.0, 1.6)
-    signal["rv_blood"] = signal["blood"] * _vary(rng, 0.12)
+        shares = np.array(FAT_PEAK_SHARES) if name == "fat" else np.ones(1)
+        signal[name] = tissue.transfer * float(np.sum(shares * stationary))
+    signal["blood"] *= rng.uniform(0.95, 1.5)
+    signal["rv_blood"] = 0.95 * signal["blood"] * _vary(rng, 0.1)
     signal["vessel"] = signal["blood"] * _vary(rng, 0.18)
     signal["pericardium"] = signal["muscle"] * rng.uniform(0.1, 0.9)
     signal["fat"] *= rng.uniform(0.75, 1.3)
+    fatty = rng.uniform(0.1, 0.5)
+    signal["marrow"] = (1.0 - fatty) * signal["marrow"] + fatty * signal["fat"]
     signal["gas"] = signal["air"] = 0.0
     return signal
 
