@@ -122,47 +122,47 @@ def pack_section(
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _rods(
-    rods: np.ndarray, count: int, x: float, y: float, rough: float, per_width: float
+    rods: np.ndarray, t: int, count: int, x: float, y: float, rough: float, per_width: float
 ) -> float:
     """Share of a pixel that is papillary muscle, trabecula or band."""
     most = 0.0
     for k in range(count):
-        across, along = x - rods[k, 0], y - rods[k, 1]
-        length, width = rods[k, 2], rods[k, 3]
+        across, along = x - rods[t, k, 0], y - rods[t, k, 1]
+        length, width = rods[t, k, 2], rods[t, k, 3]
         reach = max(length, width) * 1.6 + 1.0
         if across * across + along * along > reach * reach:
             continue
-        u = (rods[k, 4] * across + rods[k, 5] * along) / length
-        v = (rods[k, 4] * along - rods[k, 5] * across) / width
+        u = (rods[t, k, 4] * across + rods[t, k, 5] * along) / length
+        v = (rods[t, k, 4] * along - rods[t, k, 5] * across) / width
         away = np.sqrt(u * u + v * v) + 1e-6
         steepness = np.sqrt((u / length) ** 2 + (v / width) ** 2) / away
-        inside = (1.0 - away + rods[k, 6] * rough) / max(steepness, 1.0 / max(length, width))
+        inside = (1.0 - away + rods[t, k, 6] * rough) / max(steepness, 1.0 / max(length, width))
         most = max(most, _share(inside, per_width))
     return most
 
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _chambers(
-    chambers: np.ndarray, count: int, x: float, y: float, per_width: float
+    chambers: np.ndarray, t: int, count: int, x: float, y: float, per_width: float
 ) -> tuple[float, float, float]:
     """Shares of wall and blood, and the signal, of the chamber that owns a pixel."""
     best, second, wall, signal = -1e3, -1e3, 1.0, 0.0
     for k in range(count):
-        across, along = x - chambers[k, 0], y - chambers[k, 1]
-        u = chambers[k, 4] * across + chambers[k, 5] * along
-        v = chambers[k, 4] * along - chambers[k, 5] * across
-        wide, tall = chambers[k, 2], chambers[k, 3]
+        across, along = x - chambers[t, k, 0], y - chambers[t, k, 1]
+        u = chambers[t, k, 4] * across + chambers[t, k, 5] * along
+        v = chambers[t, k, 4] * along - chambers[t, k, 5] * across
+        wide, tall = chambers[t, k, 2], chambers[t, k, 3]
         away = np.sqrt((u / wide) ** 2 + (v / tall) ** 2) + 1e-6
         steepness = np.sqrt((u / wide**2) ** 2 + (v / tall**2) ** 2) / away
         bulge = 1.0
-        if chambers[k, 7] != 0.0:
+        if chambers[t, k, 7] != 0.0:
             length = np.sqrt(u * u + v * v) + 1e-6
             cosine = u / length
-            bulge += chambers[k, 7] * (4.0 * cosine**3 - 3.0 * cosine)
+            bulge += chambers[t, k, 7] * (4.0 * cosine**3 - 3.0 * cosine)
         inside = (bulge - away) / max(steepness, 1.0 / max(wide, tall))
         if inside > best:
             second = best
-            best, wall, signal = inside, chambers[k, 6], chambers[k, 8]
+            best, wall, signal = inside, chambers[t, k, 6], chambers[t, k, 8]
         elif inside > second:
             second = inside
     blood = min(best, 0.5 * (best - second) - 0.5 * wall)
@@ -172,6 +172,12 @@ def _chambers(
 @njit(cache=True, fastmath=True, nogil=True)
 def _over(below: float, signal: float, share: float) -> float:
     return below + (signal - below) * share
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _between(tables: np.ndarray, t: int, k: int, column: int, part: float) -> float:
+    """An entry of a level's table between two angles."""
+    return tables[t, k, column] + part * (tables[t, k + 1, column] - tables[t, k, column])
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -241,14 +247,15 @@ def paint_heart(
                 value, shown, inner, ring, right = _paint_pixel(
                     at_x + middle_x - levels[t, 1],
                     at_y + middle_y - levels[t, 2],
+                    t,
                     base,
-                    tables[t],
-                    levels[t],
-                    lv_rods[t],
-                    rv_rods[t],
-                    rod_counts[t],
-                    chambers[t],
-                    chamber_counts[t],
+                    tables,
+                    levels,
+                    lv_rods,
+                    rv_rods,
+                    rod_counts,
+                    chambers,
+                    chamber_counts,
                     vessels,
                     tile,
                     texture_at,
@@ -274,14 +281,15 @@ def paint_heart(
 def _paint_pixel(
     x: float,
     y: float,
+    t: int,
     base: float,
-    table: np.ndarray,
-    level: np.ndarray,
+    tables: np.ndarray,
+    levels: np.ndarray,
     lv_rods: np.ndarray,
     rv_rods: np.ndarray,
-    rod_count: np.ndarray,
+    rod_counts: np.ndarray,
     chambers: np.ndarray,
-    chamber_count: int,
+    chamber_counts: np.ndarray,
     vessels: np.ndarray,
     tile: np.ndarray,
     texture_at: np.ndarray,
@@ -295,15 +303,14 @@ def _paint_pixel(
     place = _angle_index(x, y)
     k = int(place)
     part = place - k
-    row, following = table[k], table[k + 1]
     radius = np.sqrt(x * x + y * y)
-    thickness = row[13] + part * (following[13] - row[13])
-    pericardium = row[4] + part * (following[4] - row[4])
-    to_pericardium = (pericardium - radius) * row[12]
+    thickness = _between(tables, t, k, 13, part)
+    pericardium = _between(tables, t, k, 4, part)
+    to_pericardium = (pericardium - radius) * tables[t, k, 12]
     muscle = scene[7] * (1.0 + scene[11] * fine)
 
     # Pericardium and fat; fat thinner than a pixel fades, so no ring is left where there is none.
-    line = _share(to_pericardium + scene[19], per_width) * row[7]
+    line = _share(to_pericardium + scene[19], per_width) * tables[t, k, 7]
     value = _over(base, scene[9], line)
     here = min(max(max(thickness, 0.5 * to_pericardium) / 0.9 - 0.15, 0.0), 1.0)
     fat = _share(to_pericardium, per_width) * here
@@ -315,34 +322,34 @@ def _paint_pixel(
             if away < vessels[v, 2] + 1.5:
                 value = _over(value, vessels[v, 3], _share(vessels[v, 2] - away, per_width))
 
-    valve = level[3] + level[4] * x + level[5] * y - level[0]
-    rv_valve = level[6] + level[7] * x + level[8] * y - level[0]
-    if chamber_count > 0 and (valve < 6.0 or rv_valve < 6.0):
-        wall, blood, bright = _chambers(chambers, chamber_count, x, y, per_width)
+    valve = levels[t, 3] + levels[t, 4] * x + levels[t, 5] * y - levels[t, 0]
+    rv_valve = levels[t, 6] + levels[t, 7] * x + levels[t, 8] * y - levels[t, 0]
+    if chamber_counts[t] > 0 and (valve < 6.0 or rv_valve < 6.0):
+        wall, blood, bright = _chambers(chambers, t, chamber_counts[t], x, y, per_width)
         value = _over(value, muscle, wall)
         value = _over(value, bright * (1.0 + scene[10] * swirl), blood)
         shown = 1.0 - (1.0 - shown) * (1.0 - wall)
     below = _share(valve, 0.3)
     rv_below = _share(rv_valve, 0.3)
 
-    epicardium = row[1] + part * (following[1] - row[1])
-    outer = row[3] + part * (following[3] - row[3])
-    ring = _share((epicardium - radius) * row[9], per_width) if epicardium > 0.0 else 0.0
+    epicardium = _between(tables, t, k, 1, part)
+    outer = _between(tables, t, k, 3, part)
+    ring = _share((epicardium - radius) * tables[t, k, 9], per_width) if epicardium > 0.0 else 0.0
     rv = 0.0
     if outer - epicardium > 0.05 and ring < 1.0:
-        cavity = row[2] + part * (following[2] - row[2])
-        is_wall = min((outer - epicardium) * row[11] * per_width, 1.0)
-        is_cavity = min((cavity - epicardium) * row[10] * per_width, 1.0)
-        depth = (cavity - radius) * row[10]
-        wall = _share((outer - radius) * row[11], per_width) * is_wall * rv_below
+        cavity = _between(tables, t, k, 2, part)
+        is_wall = min((outer - epicardium) * tables[t, k, 11] * per_width, 1.0)
+        is_cavity = min((cavity - epicardium) * tables[t, k, 10] * per_width, 1.0)
+        depth = (cavity - radius) * tables[t, k, 10]
+        wall = _share((outer - radius) * tables[t, k, 11], per_width) * is_wall * rv_below
         value = _over(value, muscle, wall)
         shown = 1.0 - (1.0 - shown) * (1.0 - wall)
         rv = _share(depth, per_width) * is_cavity
         if rv > 0.0 and rv_below > 0.0:
-            bite = row[6] + part * (following[6] - row[6])
+            bite = _between(tables, t, k, 6, part)
             blood = _rv_content(
-                x, y, depth, bite, level, rv_rods, rod_count[1], tile, texture_at, scene, per_width,
-                swirl, fine, muscle,
+                x, y, depth, bite, t, levels, rv_rods, rod_counts, tile, texture_at, scene,
+                per_width, swirl, fine, muscle,
             )  # fmt: skip
             value = _over(value, blood, rv * rv_below)
 
@@ -350,14 +357,14 @@ def _paint_pixel(
     if ring > 0.0:
         value = _over(value, muscle, ring * below)
         shown = 1.0 - (1.0 - shown) * (1.0 - ring * below)
-        endocardium = row[0] + part * (following[0] - row[0])
+        endocardium = _between(tables, t, k, 0, part)
         if endocardium > 0.2:
-            depth = (endocardium - radius) * row[8]
+            depth = (endocardium - radius) * tables[t, k, 8]
             lv = min(_share(depth, per_width), ring)
             if lv > 0.0 and below > 0.0:
-                bite = row[5] + part * (following[5] - row[5])
+                bite = _between(tables, t, k, 5, part)
                 blood = _lv_content(
-                    x, y, depth, bite, level, lv_rods, rod_count[0], scene, per_width,
+                    x, y, depth, bite, t, levels, lv_rods, rod_counts, scene, per_width,
                     coarse, swirl, fine, muscle, valve,
                 )  # fmt: skip
                 value = _over(value, blood, lv * below)
@@ -377,9 +384,10 @@ def _lv_content(
     y: float,
     depth: float,
     bite: float,
-    level: np.ndarray,
+    t: int,
+    levels: np.ndarray,
     rods: np.ndarray,
-    rod_count: int,
+    rod_counts: np.ndarray,
     scene: np.ndarray,
     per_width: float,
     coarse: float,
@@ -390,8 +398,9 @@ def _lv_content(
 ) -> float:
     """Signal inside the endocardium: blood that flows, trabeculae, papillary muscles."""
     blood = 1.0 + scene[10] * (0.7 * coarse + 0.5 * swirl)
-    blood += scene[12] * (level[9] - 0.5)
-    blood -= scene[13] * (min(max(0.5 - level[9], 0.0), 0.5) + 0.4 * max(1.0 - depth / 5.0, 0.0))
+    blood += scene[12] * (levels[t, 9] - 0.5)
+    still = min(max(0.5 - levels[t, 9], 0.0), 0.5) + 0.4 * max(1.0 - depth / 5.0, 0.0)
+    blood -= scene[13] * still
     if scene[14] > 0.0 and valve < 28.0:
         away = ((x - scene[15]) ** 2 + (y - scene[16]) ** 2) / (scene[17] * scene[17])
         if away < 4.0:
@@ -402,8 +411,9 @@ def _lv_content(
     caught = min(max(0.5 + 0.35 * fine, 0.0), 1.0)
     free = _share(depth - bite * (0.75 + 0.25 * caught), 0.8 * per_width)
     solid = 1.0 - free
-    if rod_count > 0:
-        solid = max(solid, _rods(rods, rod_count, x, y, 0.6 * swirl + 0.4 * coarse, per_width))
+    if rod_counts[t, 0] > 0:
+        rough = 0.6 * swirl + 0.4 * coarse
+        solid = max(solid, _rods(rods, t, rod_counts[t, 0], x, y, rough, per_width))
     return blood + (muscle - blood) * solid
 
 
@@ -413,9 +423,10 @@ def _rv_content(
     y: float,
     depth: float,
     bite: float,
-    level: np.ndarray,
+    t: int,
+    levels: np.ndarray,
     rods: np.ndarray,
-    rod_count: int,
+    rod_counts: np.ndarray,
     tile: np.ndarray,
     texture_at: np.ndarray,
     scene: np.ndarray,
@@ -425,14 +436,15 @@ def _rv_content(
     muscle: float,
 ) -> float:
     """Signal inside the right ventricle: blood, trabeculae of the free wall, bands."""
-    blood = scene[6] * max(1.0 + 0.8 * scene[10] * swirl - 0.5 * scene[13] * (1.0 - level[9]), 0.2)
+    slow = 0.5 * scene[13] * (1.0 - levels[t, 9])
+    blood = scene[6] * max(1.0 + 0.8 * scene[10] * swirl - slow, 0.2)
     solid = 1.0 - _share(depth - bite, 0.8 * per_width)
-    reach = 5.0 + 20.0 * max(0.75 - level[9], 0.0)
+    reach = 5.0 + 20.0 * max(0.75 - levels[t, 9], 0.0)
     near = 1.0 - depth / reach
     if near > 0.0 and scene[18] > 0.0:
         ridge = abs(_layered(tile, texture_at, 0.95 * x + 201.0, 0.95 * y + 77.0))
-        width = 0.55 * scene[18] * min(near * 1.6, 1.0) * (1.25 - level[9])
+        width = 0.55 * scene[18] * min(near * 1.6, 1.0) * (1.25 - levels[t, 9])
         solid = max(solid, min(max((width - ridge) / 0.22, 0.0), 0.9))
-    if rod_count > 0:
-        solid = max(solid, _rods(rods, rod_count, x, y, swirl, per_width))
+    if rod_counts[t, 1] > 0:
+        solid = max(solid, _rods(rods, t, rod_counts[t, 1], x, y, swirl, per_width))
     return blood + (muscle - blood) * solid

@@ -392,7 +392,7 @@ def _paint(
 
 
 def _labels(shares: np.ndarray) -> np.ndarray:
-    """The structure with the largest share of each pixel; background where none reaches the rest."""
+    """The structure with the largest share of each pixel; background where the rest is larger."""
     rest = 1.0 - shares.sum(0)
     best = shares.argmax(0)
     values = np.array([LV.value, MYO.value, RV.value], np.uint8)[best]
