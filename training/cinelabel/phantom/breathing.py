@@ -298,7 +298,7 @@ class SliceMotion:
 
 @dataclass(frozen=True)
 class _Ranges:
-    """What a manner draws from; drift and spread of the holds are of the heart, from slice to slice."""
+    """What a manner draws from; drift and spread of the holds are of the heart."""
 
     diaphragm_mm: tuple[float, float]
     period_s: tuple[float, float]
