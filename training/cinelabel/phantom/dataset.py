@@ -302,9 +302,8 @@ def _sample_motion(
 ) -> SliceMotion | None:
     if manner is None:
         return None
-    total = pose.view.x.shape[scanner.phase_axis]
-    lines = acquired_lines(total, pose.view.pixel, scanner)
-    return sample_motion(rng, manner, n_lines=lines.stop - lines.start)
+    lines = acquired_lines(pose.view.x.shape, pose.view.pixel, scanner)
+    return sample_motion(rng, manner, n_lines=len(lines))
 
 
 @dataclass(frozen=True)
