@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from cinelabel import studies
 from cinelabel.core.errors import InputError, OutputError
@@ -52,6 +53,7 @@ def small_phantom(
         slice_thickness_mm=6.0,
     )
     truth = {"seed": seed, "group": group or "infarcted", "ed": ED, "es": ES}
+    truth |= {"field_strength_t": 3.0, "repetition_ms": 3.2, "scanner": {"phase_axis": 1}}
     return PhantomStudy(study, labels, {**truth, "grade": 3 if manner == 4 else 1})
 
 
@@ -98,6 +100,10 @@ def test_dicom_of_a_cohort_has_the_values_and_times_of_the_study(tmp_path):
     study, made = studies.load(folder / "dicom"), small_phantom(3, frames=5).study
     np.testing.assert_array_equal(study.frames, made.frames)
     assert study.trigger_times_ms == made.trigger_times_ms
+    image = pydicom.dcmread(next((folder / "dicom").iterdir()), stop_before_pixels=True)
+    assert (image.MagneticFieldStrength, image.InPlanePhaseEncodingDirection) == (3, "COL")
+    assert (image.RepetitionTime, image.EchoTime) == (3.2, 1.6)
+    assert "FlipAngle" not in image  # the truth does not tell
 
 
 def test_acdc_is_the_tree_of_the_published_set(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from cinelabel import studies
 from cinelabel.core.errors import GridError, InputError, OutputError
 from cinelabel.studies import dicom
+from cinelabel.studies.dicom_writer import Protocol
 from pydicom.uid import generate_uid
 
 
@@ -103,6 +104,29 @@ def test_files_are_valid_magnetic_resonance_images_of_a_phantom(cine):
     first = images[0]
     assert (first.SpacingBetweenSlices, first.SliceThickness) == (8, 6)
     assert (first.NominalInterval, first.HeartRate) == (120, 500)  # three phases of 40 ms
+
+
+def test_the_protocol_is_told_as_far_as_it_is_known(make_study, tmp_path):
+    known = Protocol(1.5, 60.0, 3.1, 1.55, phase_axis=0)
+    one = pydicom.dcmread(dicom.write_cine(tmp_path / "a", make_study(), protocol=known)[0])
+    assert (one.MagneticFieldStrength, one.FlipAngle) == (1.5, 60)
+    assert (one.RepetitionTime, one.EchoTime) == (3.1, 1.55)
+    assert one.InPlanePhaseEncodingDirection == "ROW"  # along a row, the first axis of the frames
+    two = pydicom.dcmread(dicom.write_cine(tmp_path / "b", make_study())[0])
+    assert (two.RepetitionTime, two.EchoTime) == (None, None)
+    unknown = {"FlipAngle", "MagneticFieldStrength", "InPlanePhaseEncodingDirection"}
+    assert not unknown & set(two.dir())
+
+
+def test_times_of_images_grow_with_slice_and_phase_and_gating_goes_with_trigger_times(
+    make_study, tmp_path
+):
+    gated = [pydicom.dcmread(p) for p in dicom.write_cine(tmp_path / "a", make_study())]
+    times = [float(image.ContentTime) for image in gated]
+    assert times == sorted(set(times))
+    assert {image.ScanOptions for image in gated} == {"CG"}
+    stack = dicom.write_cine(tmp_path / "b", make_study((7, 5, 2, 1), trigger_times_ms=None))
+    assert not pydicom.dcmread(stack[0]).ScanOptions
 
 
 def test_many_slices_and_phases_have_distinct_uids(make_study, tmp_path):

@@ -16,7 +16,7 @@ from cinelabel.studies.dicom_writer import Protocol
 pytestmark = pytest.mark.skipif(
     shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (apt install dicom3tools)"
 )
-KNOWN = Protocol(field_strength_t=1.5, flip_degrees=60.0, repetition_ms=3.1, echo_ms=1.55)
+KNOWN = Protocol(1.5, flip_degrees=60.0, repetition_ms=3.1, echo_ms=1.55, phase_axis=1)
 
 
 def complaints(program: str, *files: Path) -> list[str]:

@@ -24,6 +24,7 @@ from cinelabel.phantom.cohort import PhantomStudy, Progress, make_study
 
 if TYPE_CHECKING:
     from cinelabel.phantom.breathing import Manner
+    from cinelabel.studies.dicom_writer import Protocol
     from cinelabel.studies.study import Study
 
 ACDC_VALUES = {RV.value: 1, MYO.value: 2, LV.value: 3}
@@ -158,11 +159,30 @@ def _write_own(out: Path, order: Order, *, nifti: bool, dicom: bool) -> list[Pat
         if nifti:
             studies.save_image(folder / f"{made.study.name}.nii.gz", made.study)
         if dicom:
-            write_cine(folder / "dicom", made.study)
+            write_cine(folder / "dicom", made.study, protocol=_protocol(made))
         studies.save_label(folder / f"{made.study.name}_gt.nii.gz", made.labels, made.study)
         write_json(folder / "truth.json", made.truth)
         folders.append(folder)
     return folders
+
+
+def _protocol(made: PhantomStudy) -> Protocol:
+    """What the truth tells of the acquisition; a balanced sequence has its echo at half of TR."""
+    from cinelabel.studies.dicom_writer import Protocol
+
+    def number(source: object, key: str) -> float | None:
+        value = source.get(key) if isinstance(source, Mapping) else None
+        return float(value) if isinstance(value, (int, float)) else None
+
+    repetition = number(made.truth, "repetition_ms")
+    phase_axis = number(made.truth.get("scanner"), "phase_axis")
+    return Protocol(
+        field_strength_t=number(made.truth, "field_strength_t"),
+        flip_degrees=number(made.truth, "flip_degrees"),
+        repetition_ms=repetition,
+        echo_ms=None if repetition is None else repetition / 2.0,
+        phase_axis=None if phase_axis is None else int(phase_axis),
+    )
 
 
 def _write_acdc(out: Path, order: Order) -> list[Path]:

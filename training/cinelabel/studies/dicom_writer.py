@@ -39,12 +39,14 @@ class Protocol:
         flip_degrees: flip angle.
         repetition_ms: time between two radio-frequency pulses.
         echo_ms: time from pulse to echo.
+        phase_axis: axis of the study's frames along which phase was encoded, 0 or 1.
     """
 
     field_strength_t: float | None = None
     flip_degrees: float | None = None
     repetition_ms: float | None = None
     echo_ms: float | None = None
+    phase_axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,8 @@ class _Series:
             image.FlipAngle = _decimal(protocol.flip_degrees)
         if protocol.field_strength_t is not None:
             image.MagneticFieldStrength = _decimal(protocol.field_strength_t)
+        if protocol.phase_axis is not None:
+            image.InPlanePhaseEncodingDirection = ("ROW", "COL")[protocol.phase_axis]
         image.PatientPosition = "HFS"
         image.InstanceNumber = z * self.study.n_frames + t + 1
         image.AcquisitionNumber = z + 1
