@@ -42,6 +42,9 @@ OUTSIDE, IN_LUNG, IN_ABDOMEN, IN_LIVER, ANYWHERE = range(5)
 
 APEX_DIRECTION = (-0.65, 0.60, -0.45)
 """Mean direction from base to apex: left, anterior, inferior."""
+STEEP_DIRECTION = (-0.50, 0.42, -0.76)
+"""The same of a steep heart, whose short axis is nearly an axial plane."""
+STEEP_SHARE = 0.25
 SEPTUM_DIRECTION = (0.66, 0.74, 0.02)
 """Mean direction from the left ventricle to the right one: right and anterior."""
 SLICE_MM = 7.0
@@ -87,6 +90,8 @@ BODY = np.dtype(
             "spine_phase",
             "spine_radius",
             "mediastinum",
+            "junction",  # half width of the fat where the lungs meet in front, negative: none
+            "bowel",  # how much noise makes a loop of bowel: more for wider fat between
             "warp",
             "plain",  # 1: no organs, a smooth field alone
         )
@@ -107,6 +112,7 @@ ORGAN = np.dtype(
         ("core", np.float32),  # share of the radius filled by the core
         ("core_gain", np.float32),
         ("texture", np.float32),
+        ("lump", np.float32),  # mm by which the surface is bent
         ("clip", np.int32),
     ]
 )
@@ -118,8 +124,6 @@ TUBE = np.dtype(
         ("end", np.float32, (3,)),
         ("radius_start", np.float32),
         ("radius_end", np.float32),
-        ("wall", np.float32),
-        ("wall_tissue", np.int32),
         ("tissue", np.int32),
         ("gain", np.float32),
         ("clip", np.int32),
@@ -197,7 +201,8 @@ def sample_thorax(
 
 def _sample_axes(rng: np.random.Generator) -> np.ndarray:
     """Columns x, y, z of the heart in RAS: left-handed, as a heart frame in a body is."""
-    apex = np.array(APEX_DIRECTION) + rng.normal(0.0, (0.10, 0.10, 0.15))
+    mean = STEEP_DIRECTION if rng.random() < STEEP_SHARE else APEX_DIRECTION
+    apex = np.array(mean) + rng.normal(0.0, (0.10, 0.10, 0.13))
     basal = -apex / np.linalg.norm(apex)
     septal = np.array(SEPTUM_DIRECTION) + rng.normal(0.0, (0.10, 0.10, 0.18))
     septal -= basal * (septal @ basal)
@@ -233,7 +238,7 @@ def _sample_body(
     group = getattr(heart, "group", "")
     fat = float(np.clip(rng.gamma(2.6, 5.5), 3.0, 42.0))
     if group == "obese":
-        fat = rng.uniform(22.0, 55.0)
+        fat = rng.uniform(20.0, 42.0)
     elif group in ("athlete", "child"):
         fat = min(fat, 12.0)
     female = rng.random() < 0.45 and group != "child"
@@ -252,8 +257,8 @@ def _sample_body(
         "pectoral": size * rng.uniform(4.0, 18.0),
         "fat": fat,
         "breast": (rng.uniform(8.0, 45.0) + 0.4 * fat) if female else rng.uniform(0.0, 4.0),
-        "flank": rng.uniform(0.1, 0.9),
-        "endothoracic": rng.uniform(0.0, 0.12) * fat + rng.uniform(0.2, 1.0),
+        "flank": rng.uniform(0.0, 0.6),
+        "endothoracic": rng.uniform(0.0, 0.10) * fat + rng.uniform(-1.0, 0.8),
         "diaphragm_top": 0.0,
         "diaphragm_drop": size * rng.uniform(70.0, 130.0),
         "dome_right": size * rng.uniform(8.0, 26.0),
@@ -266,13 +271,15 @@ def _sample_body(
         "anterior": reach["anterior"],
         "inferior": reach["inferior"],
         "apical": 0.5 * length + 9.0,
-        "basal": 0.5 * length + rng.uniform(20.0, 40.0),
-        "liver_left": size * rng.uniform(25.0, 85.0),
-        "liver_height": size * rng.uniform(120.0, 180.0),
+        "basal": 0.5 * length + rng.uniform(8.0, 22.0),
+        "liver_left": size * rng.uniform(35.0, 100.0),
+        "liver_height": size * rng.uniform(120.0, 185.0),
         "spine_pitch": size * rng.uniform(26.0, 32.0),
         "spine_phase": rng.uniform(0.0, 1.0),
         "spine_radius": size * rng.uniform(15.0, 18.5),
-        "mediastinum": size * rng.uniform(16.0, 26.0),
+        "mediastinum": size * rng.uniform(14.0, 23.0),
+        "junction": rng.uniform(-6.0, 1.5) + 0.10 * fat,
+        "bowel": rng.uniform(0.15, 0.5) + 0.012 * fat,
         "warp": rng.uniform(2.0, 5.0),
         "plain": 0.0,
     }
@@ -302,7 +309,7 @@ def _place_heart(
     """Heart centre in RAS; widens the chest for a large heart and raises the diaphragm to it."""
     surface = _heart_surface(body, axes)
     left = -size * rng.normal(28.0, 7.0)
-    gap = float(np.clip(rng.gamma(1.5, 2.5), 0.0, 15.0))
+    gap = float(rng.uniform(-9.0, 3.0))
     for _ in range(4):
         low, high = -90.0, 120.0
         for _ in range(18):
@@ -344,6 +351,7 @@ def _organ(
         "core": 0.0,
         "core_gain": 1.0,
         "texture": 0.0,
+        "lump": 3.0,
         "clip": IN_ABDOMEN,
     }
     defaults.update(values)
@@ -392,8 +400,8 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
             )
         )
 
-    for _ in range(int(rng.integers(8, 16))):
-        r, a, s = rng.uniform(-0.7, 0.4), rng.uniform(-0.3, 0.8), rng.uniform(-230, -95)
+    for _ in range(int(rng.integers(2, 7))):
+        r, a, s = rng.uniform(-0.7, 0.4), rng.uniform(-0.3, 0.8), rng.uniform(-200, -85)
         radii = (rng.uniform(10, 22), rng.uniform(10, 17), rng.uniform(10, 22))
         add((r * width, a * depth, s), 6.0, radii, BOWEL, 1.0, wall=2.0, gain=_content(rng))
     for side in (-1.0, 1.0):
@@ -408,7 +416,7 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
             core=0.55,
             core_gain=rng.uniform(1.1, 1.6),
         )
-    add((-0.70 * width, -0.40 * depth, -48), 7.0, (26, 42, 46), SPLEEN, 0.25)
+    add((-0.70 * width, -0.40 * depth, -48), 7.0, (30, 48, 52), SPLEEN, 0.25, lump=7.0)
     end = rng.uniform(-0.2, 0.3) * width
     gas = rng.random() < 0.5
     for share in np.linspace(0.0, 1.0, 9):
@@ -434,13 +442,14 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
     add(
         (-0.42 * width, 0.02 * depth, -44.0),
         8.0,
-        (42 * full, 34 * full, 52 * full),
+        (50 * full, 42 * full, 58 * full),
         STOMACH,
         0.45,
         wall=rng.uniform(2.0, 4.5),
         gain=_content(rng),
         gas_level=level,
-        texture=rng.uniform(0.0, 0.3),
+        texture=rng.uniform(0.0, 0.25),
+        lump=9.0,
     )
     if rng.random() < 0.5:
         add((0.35 * width, 0.35 * depth, -80), 8.0, (13, 13, 28), CSF, 0.4, halo=0.5, gain=0.9)
@@ -502,25 +511,32 @@ def _chain(
     wall: float = 0.0,
     wall_tissue: int = MUSCLE,
 ) -> np.ndarray:
-    """A tube along a line of points."""
+    """A tube along a line of points; its wall is painted first, so that no joint shows."""
     table = np.zeros(len(points) - 1, TUBE)
     table["start"], table["end"] = points[:-1], points[1:]
     table["radius_start"], table["radius_end"] = radii[:-1], radii[1:]
     table["tissue"], table["clip"], table["gain"] = tissue, clip, gain
-    table["wall"], table["wall_tissue"] = wall, wall_tissue
-    return table
+    if wall == 0.0:
+        return table
+    shell = table.copy()
+    shell["radius_start"] += wall
+    shell["radius_end"] += wall
+    shell["tissue"], shell["gain"] = wall_tissue, 1.0
+    return np.concatenate([shell, table])
 
 
 def _sample_tubes(
     rng: np.random.Generator, body: np.ndarray, axes: np.ndarray, centre: np.ndarray, size: float
 ) -> np.ndarray:
     """Vessels of lung and liver, great vessels, airways, oesophagus and arms."""
-    base = centre + axes[:, 2] * float(body["basal"][0])
+    base = centre + axes[:, 2] * float(body["apical"][0] + 18.0)
     parts = []
     for side in (-1.0, 1.0):
         hilum = np.array([side * 36.0 * size, base[1] + 2.0, base[2] + 14.0 * size])
         out = [(1, 0, 1), (1, 0.7, 0.3), (1, -0.6, 0.2), (0.6, -0.5, -1), (0.7, 0.7, -0.6)]
-        headings = np.array(out + [(0.5, 0.4, 1.2), (0.9, -0.8, -0.5)]) * np.array([side, 1.0, 1.0])
+        headings = np.array(
+            out + [(0.5, 0.4, 1.2), (0.9, -0.8, -0.5), (1, 0.2, -0.2), (0.4, 1, 0.5)]
+        ) * np.array([side, 1.0, 1.0])
         headings = headings + rng.normal(0.0, 0.25, headings.shape)
         forks = _tree(rng, hilum, headings, 5.0 * size, 27.0 * size, 7, 0.55)
         parts.append(_tubes_of(forks, IN_LUNG, float(rng.uniform(0.8, 1.2))))
@@ -767,7 +783,7 @@ def _wall(body, signals, lattice, out, r, a, s, width):  # type: ignore[no-untyp
     flesh += 22.0 * back * np.exp(-((r / 42.0) ** 2)) - 0.9 * body.muscle * front * middle * chest
     flesh *= 1.0 + 0.18 * _noise(lattice, r * 0.03, a * 0.03, s * 0.03)
     flesh = max(flesh, 0.6)
-    breast = ((abs(r) - 0.62 * body.half_width) / 48.0) ** 2 + ((s - 5.0) / 52.0) ** 2
+    breast = ((abs(r) - 0.62 * body.half_width) / 55.0) ** 2 + ((s + 12.0) / 62.0) ** 2
     under = body.fat * (1.0 - 0.35 * back - 0.3 * front * middle + body.flank * _step(0, -120, s))
     under += body.breast * front * np.exp(-breast)
     under *= 1.0 + 0.15 * _noise(lattice, r * 0.02, a * 0.02, 9.0 + s * 0.02)
@@ -775,18 +791,19 @@ def _wall(body, signals, lattice, out, r, a, s, width):  # type: ignore[no-untyp
 
     inner, skin = body.rib_layer, body.rib_layer + flesh + under
     air = _soft(out - skin, width)
-    value = fat * (1.0 + 0.06 * _noise(lattice, r * 0.09, a * 0.09, s * 0.09))
+    value = fat * (1.0 + 0.03 * _noise(lattice, r * 0.05, a * 0.05, s * 0.05))
     value += (muscle - value) * _soft(out - skin + 1.8, width)
     between = out - inner
     share = _soft(inner + flesh - out, width)
     if share > 0.0:
         tone = muscle * (1.0 + 0.10 * _noise(lattice, r * 0.12, a * 0.12, s * 0.05))
-        plane = flesh * (0.42 + 0.12 * _noise(lattice, 5.0 + r * 0.02, a * 0.02, s * 0.02))
-        line = 1.0 - _soft(abs(between - plane) - 0.5 - 0.02 * body.fat, width)
+        wave = _noise(lattice, 5.0 + r * 0.025, a * 0.025, s * 0.025)
+        plane = flesh * (0.42 + 0.15 * wave)
+        line = 1.0 - _soft(abs(between - plane) - 0.3 - 0.025 * body.fat - 0.5 * wave, width)
         line *= _step(4.0, 9.0, flesh)
-        strands = _noise(lattice, r * 0.05, 3.0 + a * 0.05, s * 0.05)
-        line = max(line, _step(1.0, 1.5, strands) * (0.4 + 0.02 * body.fat))
-        tone += (fat - tone) * min(line, 1.0)
+        hollow = flesh * 0.45 * _step(25.0, 95.0, s) * _step(0.3, 0.6, abs(r) / body.half_width)
+        line = max(line, _soft(hollow * (1.0 + 0.5 * wave) - between, width) * _step(2, 6, hollow))
+        tone += (fat - tone) * line
         value += (tone - value) * share
     share = _soft(inner - out, width)
     if share > 0.0:
@@ -854,7 +871,17 @@ def _spine(body, signals, value, r, a, s, width):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _inside(body, signals, lattice, r, a, s, x, y, z, depth, tilt, width):  # type: ignore[no-untyped-def]
+def _sac(body, x, y, z):  # type: ignore[no-untyped-def]
+    """Depth inside the heart's envelope; x, y, z from the middle of the LV axis."""
+    ex = x / (body.septal if x < 0.0 else body.lateral)
+    ey = y / (body.inferior if y < 0.0 else body.anterior)
+    ez = z / (body.apical if z < 0.0 else body.basal)
+    shell = np.sqrt(ex * ex + ey * ey + ez * ez) + 1e-6
+    return (1.0 - shell) * np.sqrt(x * x + y * y + z * z) / shell
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _inside(body, signals, lattice, r, a, s, sac, depth, tilt, width):  # type: ignore[no-untyped-def]
     """Lung, mediastinum and abdomen: signal and the shares of lung, abdomen and liver."""
     fat, muscle = signals[FAT], signals[MUSCLE]
     height, slope_r, slope_a = _diaphragm(body, r, a)
@@ -863,18 +890,16 @@ def _inside(body, signals, lattice, r, a, s, x, y, z, depth, tilt, width):  # ty
     through = abs(tilt[2] - slope_r * tilt[0] - slope_a * tilt[1]) / steep
     edge = width + SLICE_MM * through
 
-    ex = x / (body.septal if x < 0.0 else body.lateral)
-    ey = y / (body.inferior if y < 0.0 else body.anterior)
-    ez = z / (body.apical if z < 0.0 else body.basal)
-    shell = np.sqrt(ex * ex + ey * ey + ez * ez) + 1e-6
-    sac = (1.0 - shell) * np.sqrt(x * x + y * y + z * z) / shell
     below = min(below, -sac)
 
     lung = signals[LUNG] * (1.0 - 0.35 * a / body.half_depth)
-    value = lung * (1.0 + 0.18 * _noise(lattice, r * 0.06, a * 0.06, s * 0.06))
-    wide = body.mediastinum * (1.0 - 0.5 * _step(-0.1, 0.6, a / body.half_depth))
-    wide *= 1.0 + 0.25 * _noise(lattice, 7.0 + r * 0.0, a * 0.03, s * 0.03)
-    column = wide - abs(r + 4.0)
+    value = lung
+    if below < 4.0:
+        value *= 1.0 + 0.18 * _noise(lattice, r * 0.06, a * 0.06, s * 0.06)
+    sway = _noise(lattice, 7.0, a * 0.02, s * 0.02)
+    front = _step(-0.35, 0.35, a / body.half_depth)
+    wide = body.mediastinum + (body.junction - body.mediastinum) * front
+    column = wide * (1.0 + 0.25 * sway) - abs(r + 4.0 + 7.0 * sway * front)
     heart = sac + body.envelope
     blend = max(1.0 - abs(heart - below) / (body.fillet + 0.1), 0.0)
     pad = max(heart, below) + 0.25 * body.fillet * blend * blend
@@ -882,20 +907,27 @@ def _inside(body, signals, lattice, r, a, s, x, y, z, depth, tilt, width):  # ty
     outer = width + 1.5
     full = _soft(pad, outer)
     value += (fat - value) * full
-    value += (fat - value) * _soft(body.endothoracic - depth, width)
+    lining = body.endothoracic * (1.0 + 0.6 * sway) + 0.6 * sway
+    value += (fat - value) * _soft(lining - depth, width)
     lung_share = (1.0 - full) * _soft(depth - 1.0, width)
 
     belly = _soft(below, edge)
     lung_share *= 1.0 - _soft(below + 2.5, edge)
     value += (muscle - value) * _soft(below + 2.2, edge)
-    low = body.diaphragm_top - 10.0
-    low -= body.liver_height * (r + body.liver_left) / (body.half_width + body.liver_left)
-    lower = (s - low) * 0.62 + 6.0 * _noise(lattice, r * 0.02, a * 0.02, 3.0)
+    low = body.diaphragm_top - 10.0 - 0.35 * a
+    share = max(r + body.liver_left, 0.0) / (body.half_width + body.liver_left)
+    low += 8.0 - body.liver_height * np.sqrt(share)
+    lower = (s - low) * 0.70 + 6.0 * _noise(lattice, r * 0.02, a * 0.02, 3.0)
     rear = a + body.half_depth - 1.3 * max(10.0 - r, 0.0)
     solid = min(below - 3.0, min(lower, rear))
     gap = max(12.0 - abs(below - 3.0 - min(lower, rear)), 0.0) / 12.0
     solid = min(solid - 3.0 * gap * gap, depth - body.endothoracic - 1.0)
     value += (fat - value) * belly
+    if below > 30.0:
+        loops = _noise(lattice, r * 0.034, a * 0.034, s * 0.034)
+        loops += 0.4 * _noise(lattice, r * 0.08, a * 0.08, s * 0.08)
+        share = _soft((abs(loops) - body.bowel) * 15.0, edge + 1.0) * _step(40.0, 65.0, below)
+        value += (signals[BOWEL] * (0.8 if loops > 0.0 else 1.25) - value) * share
     liver = _soft(solid, edge) * belly
     return value + (signals[LIVER] - value) * liver, lung_share, belly, liver
 
@@ -945,6 +977,8 @@ def _paint_organ(organ, signals, lattice, corner, warped, shares, width, image):
             gs = m[0, 2] * u + m[1, 2] * v + m[2, 2] * w
             k1 = np.sqrt(gr * gr + ga * ga + gs * gs) + 1e-9
             distance = (1.0 - k0) * k0 / k1
+            bend = _noise(lattice, r * 0.03, a * 0.03, s * 0.03)
+            distance += organ.lump * bend
             through = abs(gr * corner[3, 0] + ga * corner[3, 1] + gs * corner[3, 2]) / k1
             edge = width + SLICE_MM * through
             value = image[i, j]
@@ -964,12 +998,12 @@ def _paint_organ(organ, signals, lattice, corner, warped, shares, width, image):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _paint_tube(tube, signals, corner, warped, shares, width, image):  # type: ignore[no-untyped-def]
-    """One tapered tube with its wall, clipped to its compartment."""
+    """One tapered tube, clipped to its compartment."""
     span_r = tube.end[0] - tube.start[0]
     span_a = tube.end[1] - tube.start[1]
     span_s = tube.end[2] - tube.start[2]
     long = span_r * span_r + span_a * span_a + span_s * span_s + 1e-6
-    widest = max(tube.radius_start, tube.radius_end) + tube.wall
+    widest = max(tube.radius_start, tube.radius_end)
     off0 = (tube.start[0] - corner[0, 0]) * corner[3, 0]
     off0 += (tube.start[1] - corner[0, 1]) * corner[3, 1]
     off0 += (tube.start[2] - corner[0, 2]) * corner[3, 2]
@@ -990,7 +1024,7 @@ def _paint_tube(tube, signals, corner, warped, shares, width, image):  # type: i
     )
     ball = half * np.sqrt(long) + reach
     top, bottom, left, right = _window(place, ball, corner, image.shape)
-    value, wall = signals[tube.tissue] * tube.gain, signals[tube.wall_tissue]
+    value = signals[tube.tissue] * tube.gain
     for i in range(top, bottom):
         for j in range(left, right):
             clip = shares[tube.clip, i, j]
@@ -1003,13 +1037,10 @@ def _paint_tube(tube, signals, corner, warped, shares, width, image):  # type: i
             r, a, s = r - t * span_r, a - t * span_a, s - t * span_s
             distance = np.sqrt(r * r + a * a + s * s) + 1e-6
             radius = tube.radius_start + t * (tube.radius_end - tube.radius_start)
-            if distance > radius + tube.wall + 6.0:
+            if distance > radius + 6.0:
                 continue
             through = abs(r * corner[3, 0] + a * corner[3, 1] + s * corner[3, 2]) / distance
             edge = width + min(SLICE_MM, 2.0 * radius + 1.0) * through
-            if tube.wall > 0.0:
-                rim = _soft(radius + tube.wall - distance, edge) * clip
-                image[i, j] += (wall - image[i, j]) * rim
             image[i, j] += (value - image[i, j]) * _soft(radius - distance, edge) * clip
 
 
@@ -1053,16 +1084,19 @@ def _paint_body(body, organs, tubes, lattice, signals, corner, pixel, texture, i
         for j in range(columns):
             r, a, s = warped[i, j, 0], warped[i, j, 1], warped[i, j, 2]
             depth, nr, na, ns = _cage(body, r, a, s)
+            x = corner[0, 3] + i * corner[1, 3] + j * corner[2, 3]
+            y = corner[0, 4] + i * corner[1, 4] + j * corner[2, 4]
+            sac = _sac(body, x, y, corner[0, 5])
+            room = max(1.0 - abs(sac + 1.0 - depth) / 14.0, 0.0)
+            depth = max(depth, sac + 1.0) + 3.5 * room * room
             width = pixel + min(SLICE_MM * abs(nr * tilt[0] + na * tilt[1] + ns * tilt[2]), 5.0)
             within = _soft(depth, width)
             value, lung, belly, liver, spine = np.float32(0.0), 0.0, 0.0, 0.0, 0.0
             if within < 1.0:
                 value = _wall(body, signals, lattice, -depth, r, a, s, width)
             if within > 0.0:
-                x = corner[0, 3] + i * corner[1, 3] + j * corner[2, 3]
-                y = corner[0, 4] + i * corner[1, 4] + j * corner[2, 4]
                 inner, lung, belly, liver = _inside(
-                    body, signals, lattice, r, a, s, x, y, corner[0, 5], depth, tilt, pixel
+                    body, signals, lattice, r, a, s, sac, depth, tilt, pixel
                 )
                 value += (inner - value) * within
             if abs(r) < 60.0 and a < _spine_line(body, s) + 40.0 and depth > -70.0:
