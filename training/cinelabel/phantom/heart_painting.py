@@ -26,8 +26,9 @@ LEVEL_VALUES = 11
 mean radius of the cavity."""
 ROD_VALUES = 8
 """Values of a rod: x, y, half-lengths (2), cosine and sine of its turn, irregularity, unused."""
-CHAMBER_VALUES = 9
-"""Values of a chamber: x, y, radii (2), cosine and sine of its turn, wall, lobes, signal."""
+CHAMBER_VALUES = 10
+"""Values of a chamber: x, y, radii (2), cosine and sine of its turn, wall, lobes, how far it
+reaches from its centre, signal."""
 SCENE_VALUES = 24
 """Values that hold for all levels: see `paint_heart`."""
 
@@ -149,6 +150,9 @@ def _chambers(
     best, second, wall, signal = -1e3, -1e3, 1.0, 0.0
     for k in range(count):
         across, along = x - chambers[t, k, 0], y - chambers[t, k, 1]
+        near = chambers[t, k, 8] + 2.0 / per_width
+        if across * across + along * along > near * near:
+            continue
         u = chambers[t, k, 4] * across + chambers[t, k, 5] * along
         v = chambers[t, k, 4] * along - chambers[t, k, 5] * across
         wide, tall = chambers[t, k, 2], chambers[t, k, 3]
@@ -162,11 +166,17 @@ def _chambers(
         inside = (bulge - away) / max(steepness, 1.0 / max(wide, tall))
         if inside > best:
             second = best
-            best, wall, signal = inside, chambers[t, k, 6], chambers[t, k, 8]
+            best, wall, signal = inside, chambers[t, k, 6], chambers[t, k, 9]
         elif inside > second:
             second = inside
     blood = min(best, 0.5 * (best - second) - 0.5 * wall)
     return _share(best + wall, per_width), _share(blood, per_width), signal
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _leaflet(above: float, spacing: float) -> float:
+    """Share of a thin section that is valve leaflet, spread over the distance between sections."""
+    return min(1.0 / spacing, 0.7) * max(1.0 - abs(above) / spacing, 0.0)
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -218,7 +228,8 @@ def paint_heart(
         texture_at: places of the texture in the tile, (5,).
         scene: pixel, reach, rotation (cosine, sine), wobble, signals of blood, RV blood,
             myocardium, fat, pericardium, textures of blood and tissue, inflow, slow flow, jet, the
-            jet's place x, y and radius, RV trabeculation, thickness of the pericardial line.
+            jet's place x, y and radius, RV trabeculation, thickness of the pericardial line,
+            distance between the sections.
         signal: out, float32 (n, m).
         cover: out, share of the pixel that is heart, float32 (n, m).
         shares: out, labelled shares of LV, MYO and RV, float32 (3, n, m).
@@ -307,6 +318,8 @@ def _paint_pixel(
     thickness = _between(tables, t, k, 13, part)
     pericardium = _between(tables, t, k, 4, part)
     to_pericardium = (pericardium - radius) * tables[t, k, 12]
+    if chamber_counts[t] == 0 and to_pericardium < -scene[19] - 1.0 / per_width:
+        return base, 0.0, 0.0, 0.0, 0.0
     muscle = scene[7] * (1.0 + scene[11] * fine)
 
     # Pericardium and fat; fat thinner than a pixel fades, so no ring is left where there is none.
@@ -327,7 +340,8 @@ def _paint_pixel(
     if chamber_counts[t] > 0 and (valve < 6.0 or rv_valve < 6.0):
         wall, blood, bright = _chambers(chambers, t, chamber_counts[t], x, y, per_width)
         value = _over(value, muscle, wall)
-        value = _over(value, bright * (1.0 + scene[10] * swirl), blood)
+        flowing = scene[10] * (0.7 * coarse + 0.4 * swirl)
+        value = _over(value, bright * (1.0 + flowing), blood)
         shown = 1.0 - (1.0 - shown) * (1.0 - wall)
     below = _share(valve, 0.3)
     rv_below = _share(rv_valve, 0.3)
@@ -349,9 +363,11 @@ def _paint_pixel(
             bite = _between(tables, t, k, 6, part)
             blood = _rv_content(
                 x, y, depth, bite, t, levels, rv_rods, rod_counts, tile, texture_at, scene,
-                per_width, swirl, fine, muscle,
+                per_width, coarse, swirl, fine, muscle,
             )  # fmt: skip
             value = _over(value, blood, rv * rv_below)
+        if rv_valve < scene[20]:
+            value = _over(value, muscle, rv * _leaflet(rv_valve, scene[20]))
 
     lv = 0.0
     if ring > 0.0:
@@ -368,6 +384,8 @@ def _paint_pixel(
                     coarse, swirl, fine, muscle, valve,
                 )  # fmt: skip
                 value = _over(value, blood, lv * below)
+            if valve < scene[20]:
+                value = _over(value, muscle, lv * _leaflet(valve, scene[20]))
     drawn = _share(valve, 1.0)
     return (
         value,
@@ -397,7 +415,7 @@ def _lv_content(
     valve: float,
 ) -> float:
     """Signal inside the endocardium: blood that flows, trabeculae, papillary muscles."""
-    blood = 1.0 + scene[10] * (0.7 * coarse + 0.5 * swirl)
+    blood = 1.0 + scene[10] * (0.6 * coarse + 0.35 * swirl + 0.25 * fine)
     blood += scene[12] * (levels[t, 9] - 0.5)
     still = min(max(0.5 - levels[t, 9], 0.0), 0.5) + 0.4 * max(1.0 - depth / 5.0, 0.0)
     blood -= scene[13] * still
@@ -431,20 +449,22 @@ def _rv_content(
     texture_at: np.ndarray,
     scene: np.ndarray,
     per_width: float,
+    coarse: float,
     swirl: float,
     fine: float,
     muscle: float,
 ) -> float:
     """Signal inside the right ventricle: blood, trabeculae of the free wall, bands."""
     slow = 0.5 * scene[13] * (1.0 - levels[t, 9])
-    blood = scene[6] * max(1.0 + 0.8 * scene[10] * swirl - slow, 0.2)
+    flowing = scene[10] * (0.6 * coarse + 0.35 * swirl + 0.25 * fine)
+    blood = scene[6] * max(1.0 + flowing - slow, 0.2)
     solid = 1.0 - _share(depth - bite, 0.8 * per_width)
-    reach = 5.0 + 20.0 * max(0.75 - levels[t, 9], 0.0)
+    reach = 5.0 + 28.0 * max(0.8 - levels[t, 9], 0.0)
     near = 1.0 - depth / reach
     if near > 0.0 and scene[18] > 0.0:
-        ridge = abs(_layered(tile, texture_at, 0.95 * x + 201.0, 0.95 * y + 77.0))
-        width = 0.55 * scene[18] * min(near * 1.6, 1.0) * (1.25 - levels[t, 9])
-        solid = max(solid, min(max((width - ridge) / 0.22, 0.0), 0.9))
+        ridge = abs(_layered(tile, texture_at, 0.8 * x + 201.0, 0.8 * y + 77.0))
+        width = min(0.8 * scene[18] * (1.25 - levels[t, 9]), 0.6) * min(near * 1.6, 1.0)
+        solid = max(solid, min(max((width - ridge) / 0.25, 0.0), 0.9))
     if rod_counts[t, 1] > 0:
         solid = max(solid, _rods(rods, t, rod_counts[t, 1], x, y, swirl, per_width))
     return blood + (muscle - blood) * solid

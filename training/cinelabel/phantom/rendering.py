@@ -22,7 +22,7 @@ import numpy as np
 
 from cinelabel.core.labels import LV, MYO, RV
 from cinelabel.phantom.acquisition import Poses
-from cinelabel.phantom.anatomy import ANGLE_TABLE, ANGLES, Heart, Section, wrap
+from cinelabel.phantom.anatomy import ANGLE_TABLE, ANGLES, Heart, Section
 from cinelabel.phantom.heart_painting import (
     CHAMBER_VALUES,
     LEVEL_VALUES,
@@ -162,7 +162,7 @@ def render(
     behind = background(subject, view, height) if behind is None else behind
     painted = _paint(subject, view, height, thickness, contraction, behind.signal)
     labels = np.zeros(painted.signal.shape, np.uint8)
-    if painted.box is not None and readers_draw(subject.heart, height, contraction):
+    if painted.box is not None and painted.drawn:
         labels[painted.box] = _labels(painted.shares)
     return painted.signal, labels
 
@@ -226,7 +226,10 @@ def render_poses(
 
 def readers_draw(heart: Heart, height: float, contraction: float) -> bool:
     """Whether a reader draws a slice: muscle there, and on enough of the circumference."""
-    section = heart.section(height, contraction)
+    return _draws(heart, heart.section(height, contraction), height, contraction)
+
+
+def _draws(heart: Heart, section: Section, height: float, contraction: float) -> bool:
     if not section.epicardium.any():
         return False
     middle = 0.5 * (section.endocardium + section.epicardium)
@@ -239,12 +242,14 @@ _COSINE, _SINE = np.cos(ANGLE_TABLE), np.sin(ANGLE_TABLE)
 
 @dataclass(frozen=True)
 class _Painted:
-    """A picture; within `box` the share that is heart and the labelled shares (3, ...)."""
+    """A picture; within `box` the share that is heart and the labelled shares (3, ...); whether
+    readers draw it."""
 
     signal: np.ndarray
     box: tuple[slice, slice] | None
     cover: np.ndarray
     shares: np.ndarray
+    drawn: bool
 
 
 @dataclass(frozen=True)
@@ -340,7 +345,7 @@ def _paint(
     """One thick slice over what lies behind it."""
     heart = subject.heart
     length = heart.length(contraction)
-    swift = height < 0.25 * length or height > length - 0.6 * thickness
+    swift = height < 0.25 * length or abs(height - length) < thickness
     heights = [height + k * thickness for k in (MANY_LEVELS if swift else FEW_LEVELS)]
     count = len(heights)
     details = _details(subject.texture_seed)
@@ -363,7 +368,7 @@ def _paint(
     box = _box(view, levels[count // 2, 1:3], reach) if reach > 0.0 else None
     if box is None:
         empty = np.zeros((3, 0, 0), np.float32)
-        return _Painted(behind.copy(), None, empty[0], empty)
+        return _Painted(behind.copy(), None, empty[0], empty, False)
     shape = view.x[box].shape
     signal, cover = behind.copy(), np.zeros(shape, np.float32)
     shares = np.zeros((3, *shape), np.float32)
@@ -382,13 +387,22 @@ def _paint(
         _vessels(subject.tissues, details, sections[count // 2]),
         noise_tile(),
         _texture_at(details, height),
-        _scene(subject, view.pixel, reach, rotation, sections[count // 2], contraction),
+        _scene(
+            subject,
+            view.pixel,
+            reach,
+            rotation,
+            sections[count // 2],
+            contraction,
+            heights[1] - heights[0],
+        ),
         painted,
         cover,
         shares,
     )
     signal[box] = painted
-    return _Painted(signal, box, cover, shares)
+    drawn = _draws(heart, sections[count // 2], height, contraction)
+    return _Painted(signal, box, cover, shares, drawn)
 
 
 def _labels(shares: np.ndarray) -> np.ndarray:
@@ -397,6 +411,11 @@ def _labels(shares: np.ndarray) -> np.ndarray:
     best = shares.argmax(0)
     values = np.array([LV.value, MYO.value, RV.value], np.uint8)[best]
     return np.where(np.take_along_axis(shares, best[None], 0)[0] > rest, values, 0)
+
+
+def _index(angle: float) -> int:
+    """The entry of the angle table that an angle falls on."""
+    return int(round((angle + np.pi) * ANGLES / (2 * np.pi))) % ANGLES
 
 
 def _axis_position(heart: Heart, height: float) -> tuple[float, float]:
@@ -475,7 +494,7 @@ def _lv_rods(
         top = root + 0.5
         if not root < height < top:
             continue
-        at = int((angle % (2 * np.pi) + np.pi) / (2 * np.pi) * ANGLES) % ANGLES
+        at = _index(angle)
         radius = float(section.endocardium[at])
         taper = min(1.0, (top - height) / 0.12, (height - root) / 0.05 + 0.4)
         thick = min(size * (1.0 + 0.2 * contraction) * taper, 0.55 * radius)
@@ -551,6 +570,7 @@ def _chambers(subject: Subject, z: float, contraction: float, out: np.ndarray) -
             np.sin(chamber.turn),
             chamber.wall,
             chamber.lobes,
+            max(chamber.radius_x, chamber.radius_y) * (1 + abs(chamber.lobes)) + chamber.wall,
             tissues[blood],
         )
         count += 1
@@ -569,7 +589,7 @@ def _vessels(tissues: Tissues, details: _Details, section: Section) -> np.ndarra
                 continue
             at = span[k]
         else:
-            at = int((wrap(np.float32(angle)) + np.pi) / (2 * np.pi) * ANGLES) % ANGLES
+            at = _index(angle)
         if fat[at] < 2.2:
             continue
         away = outer[at] + 0.5 * fat[at]
@@ -594,6 +614,7 @@ def _scene(
     rotation: float,
     section: Section,
     contraction: float,
+    spacing: float,
 ) -> np.ndarray:
     """What holds for all thin sections, in the order that `paint_heart` names."""
     tissues, flow = subject.tissues, subject.tissues.flow
@@ -601,7 +622,7 @@ def _scene(
     # Outflow in systole, inflow in diastole; strongest while blood moves, not at its ends.
     emptying = 0.35 + 2.6 * contraction * (1.0 - contraction)
     scene = np.zeros(SCENE_VALUES, np.float32)
-    scene[:20] = (
+    scene[:21] = (
         pixel,
         reach,
         np.cos(rotation),
@@ -622,6 +643,7 @@ def _scene(
         max(0.55 * radius, 3.0),
         subject.trabeculation[1],
         LINE_MM,
+        max(spacing, pixel),
     )
     return scene
 
@@ -631,8 +653,7 @@ def _reach(tables: np.ndarray, chambers: np.ndarray, counts: np.ndarray) -> floa
     reach = float(tables[:, :, 4].max())
     for bodies, count in zip(chambers, counts, strict=True):
         for body in bodies[:count]:
-            size = max(body[2], body[3]) * (1.0 + abs(body[7])) + body[6]
-            reach = max(reach, float(np.hypot(body[0], body[1]) + size))
+            reach = max(reach, float(np.hypot(body[0], body[1]) + body[8]))
     return reach + 5.0 if reach > 0.0 else 0.0
 
 
