@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
-from scipy import ndimage
 
 from cinelabel.core.errors import RunError
 from cinelabel.phantom.acquisition import LineStates, Poses, Scanner, acquire
@@ -35,6 +34,8 @@ THROUGH_STEP_MM = 3.0
 ROTATION_STEP_RAD = float(np.deg2rad(1.5))
 """Distance between the states that are interpolated from the image; lines mix neighbours."""
 MOST_THROUGH, MOST_ROTATIONS = 5, 3
+ACQUIRED_PIXEL_MM = 2.0
+"""Resolution along phase encoding that is taken to have been acquired; it sets the heartbeats."""
 STILL_MM = 0.3
 STILL_RAD = float(np.deg2rad(0.4))
 """Ranges below which one state stands for all lines."""
@@ -157,9 +158,10 @@ def sample_motion_parameters(
         manner = Manner(1 + int(rng.choice(4, p=weights / weights.sum())))
     phase_axis = int(rng.integers(2))
     count, lines = (shape[0] if len(shape) == 3 else 1), shape[-2:][phase_axis]
+    acquired = max(int(round(lines * min(pixel / ACQUIRED_PIXEL_MM, 1.0))), 16)
     habit = sample_habit(rng, Manner(manner))
     motions = tuple(
-        sample_motion(rng, manner, n_lines=lines, arrhythmia_share=0.0, habit=habit)
+        sample_motion(rng, manner, n_lines=acquired, arrhythmia_share=0.0, habit=habit)
         for _ in range(count)
     )
     directions = short_axis_directions(rng, settings.turn)
@@ -240,13 +242,13 @@ def _acquire_slice(
     through = moved[:, 2] if len(stack) > 1 and parameters.spacing > 0.0 else np.zeros(len(moved))
     depths = _grid(through, STILL_MM, THROUGH_STEP_MM, MOST_THROUGH)
     turns = _grid(turned, STILL_RAD, ROTATION_STEP_RAD, MOST_ROTATIONS)
-    pictures = [_between_slices(stack, k, depth, parameters.spacing) for depth in depths]
     margins = [_margin(n) for n in stack.shape[1:]]
-    padded = [np.pad(picture, margins, mode="reflect") for picture in pictures]
+    pictures = np.stack([_between_slices(stack, k, depth, parameters.spacing) for depth in depths])
+    pictures = np.pad(pictures, [(0, 0), *margins], mode="reflect")
     # Poses interpolate over two states of the heart: here its depth and, for want of a second
     # phase, its rotation in the place of contraction.
     poses = Poses(
-        moving=np.array([[_turned(picture, turn) for turn in turns] for picture in padded]),
+        moving=np.stack([_turned(pictures, turn) for turn in turns], axis=1),
         static=None,
         through_mm=depths,
         contraction=turns,
@@ -305,17 +307,29 @@ def _between_slices(stack: np.ndarray, k: int, depth: float, spacing: float) -> 
     return (1.0 - share) * stack[below] + share * stack[below + 1]
 
 
-def _turned(picture: np.ndarray, angle: float) -> np.ndarray:
-    """A picture turned about its middle by `angle` (rad) from axis 0 towards axis 1."""
+def _turned(pictures: np.ndarray, angle: float) -> np.ndarray:
+    """Pictures (d, h, w) turned about their middle by `angle` (rad) from axis 0 towards axis 1.
+
+    Three shears, each an exact phase ramp (Unser, Thevenaz and Yaroslavsky, IEEE Trans Image
+    Process 1995), so that a turned state is no more blurred than the one at rest.
+    """
     if angle == 0.0:
-        return picture
-    cosine, sine = np.cos(angle), np.sin(angle)
-    matrix = np.array([[cosine, sine], [-sine, cosine]])
-    middle = (np.array(picture.shape) - 1.0) / 2.0
-    turned: np.ndarray = ndimage.affine_transform(
-        picture, matrix, middle - matrix @ middle, order=3, mode="nearest"
-    )
-    return turned
+        return pictures
+    tangent, sine = np.tan(0.5 * angle), np.sin(angle)
+    turned = _sheared(pictures, -tangent)
+    turned = _sheared(turned.swapaxes(1, 2), sine).swapaxes(1, 2)
+    return _sheared(turned, -tangent)
+
+
+def _sheared(pictures: np.ndarray, slope: float) -> np.ndarray:
+    """Columns (d, h, :) moved along axis 1 by `slope` times their distance from the middle."""
+    size, width = pictures.shape[1:]
+    shift = slope * (np.arange(width) - (width - 1) / 2.0)
+    cycles = scipy.fft.rfftfreq(size)
+    ramp = np.exp(-2j * np.pi * cycles[:, None] * shift[None]).astype(np.complex64)
+    spectrum = scipy.fft.rfft(pictures, axis=1)
+    sheared: np.ndarray = scipy.fft.irfft(spectrum * ramp, n=size, axis=1)
+    return sheared
 
 
 def _shifted(labels: np.ndarray, parameters: MotionParameters) -> np.ndarray:
