@@ -382,7 +382,7 @@ def _reconstruct(image: np.ndarray, kept: Sampling, scanner: Scanner) -> np.ndar
     (Constantinides et al., Magn Reson Med 1997).
     """
     size, width = image.shape[1:]
-    copies = scanner.acceleration - 1
+    copies = scanner.acceleration - 1 if scanner.residual > 0.0 else 0
     rows, columns = np.zeros((copies, size), np.float32), np.zeros((copies, width), np.float32)
     rng = np.random.default_rng(scanner.seed)
     for copy in range(copies):
@@ -432,17 +432,21 @@ def _combine(
     copies = rows.shape[0]
     spread = np.float32(2.0 / (9.0 * freedom)) if freedom > 0 else np.float32(0.0)
     root = np.sqrt(spread) / max(deviation, np.float32(1e-12))
+    line = np.empty(width, np.complex64)
     for i in range(size):
+        for j in range(width):
+            line[j] = signal[i, j] + gain[i] * noise[i, j]
+        for copy in range(copies):
+            source = (i + (copy + 1) * size // (copies + 1)) % size
+            for j in range(width):
+                line[j] += rows[copy, i] * columns[copy, j] * signal[source, j]
         far = (i + size // 2) % size
         power = gain[i] * gain[i] * deviation * deviation * np.float32(freedom)
         for j in range(width):
-            value = signal[i, j] + gain[i] * noise[i, j]
-            for copy in range(copies):
-                source = (i + (copy + 1) * size // (copies + 1)) % size
-                value += rows[copy, i] * columns[copy, j] * signal[source, j]
-            total = value.real * value.real + value.imag * value.imag
+            total = line[j].real * line[j].real + line[j].imag * line[j].imag
             if freedom > 0:
-                normal = noise[far, (j + width // 2) % width].imag
+                across = j + width // 2
+                normal = noise[far, across if across < width else across - width].imag
                 cube = max(np.float32(1.0) - spread + root * normal, np.float32(0.0))
                 total += power * cube * cube * cube
             result[i, j] = np.sqrt(total)
@@ -566,8 +570,8 @@ def sample_scanner(rng: np.random.Generator) -> Scanner:
         bias=float(abs(rng.normal(0.0, 0.12))),
         resolution=(lines, readout) if phase_axis == 0 else (readout, lines),
         apodisation=float(rng.choice([0.0, rng.uniform(0.2, 1.0)])),
-        noise=float(rng.gamma(2.0, 0.014) / np.sqrt(acceleration)),
-        channels=int(rng.choice([1, 4, 8, 16], p=[0.55, 0.2, 0.15, 0.1])),
+        noise=float(rng.gamma(2.0, 0.008) / np.sqrt(acceleration)),
+        channels=int(rng.choice([1, 2, 4, 8], p=[0.65, 0.15, 0.15, 0.05])),
         phase_axis=phase_axis,
         partial_fourier=float(rng.choice([1.0, 0.875, 0.75, 0.625], p=[0.6, 0.2, 0.15, 0.05])),
         acceleration=acceleration,

@@ -324,11 +324,11 @@ def _physical_contrast(
         )
         shares = np.array(FAT_PEAK_SHARES) if name == "fat" else np.ones(1)
         signal[name] = tissue.transfer * float(np.sum(shares * stationary))
-    signal["blood"] *= rng.uniform(0.95, 1.5)
-    signal["rv_blood"] = 0.95 * signal["blood"] * _vary(rng, 0.1)
+    signal["blood"] *= rng.uniform(0.9, 1.4)
+    signal["rv_blood"] = 0.87 * signal["blood"] * _vary(rng, 0.1)
     signal["vessel"] = signal["blood"] * _vary(rng, 0.18)
     signal["pericardium"] = signal["muscle"] * rng.uniform(0.1, 0.9)
-    signal["fat"] *= rng.uniform(0.75, 1.3)
+    signal["fat"] *= rng.uniform(0.9, 1.5)
     fatty = rng.uniform(0.1, 0.5)
     signal["marrow"] = (1.0 - fatty) * signal["marrow"] + fatty * signal["fat"]
     signal["gas"] = signal["air"] = 0.0
