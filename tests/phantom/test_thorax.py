@@ -34,10 +34,10 @@ def body(seed: int, **heart: object) -> Thorax:
 
 
 def at(thorax: Thorax, point: tuple[float, float, float]) -> tuple[float, float]:
-    """Signal and moving share at one heart-frame point."""
-    x, y = grid(3, 1.0)
+    """Median brightness and moving share round a heart-frame point."""
+    x, y = grid(24, 1.0)
     signal, moving = paint_thorax(thorax, TISSUES, x + point[0], y + point[1], point[2], 1.0)
-    return float(signal[1, 1]), float(moving[1, 1])
+    return float(np.median(np.abs(signal))), float(np.median(moving))
 
 
 def test_the_same_seed_gives_the_same_picture() -> None:
@@ -60,12 +60,12 @@ def test_the_heart_lies_as_in_life(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_below_the_heart_lies_abdomen_and_above_it_lung(seed: int) -> None:
     thorax = body(seed)
-    offsets = np.array([(-25.0, -10.0, 75.0), (0.0, 0.0, -75.0)])
+    offsets = np.array([(-35.0, 0.0, 70.0), (0.0, 0.0, -75.0)])
     above, below = offsets @ thorax.heart_axes + (0.0, 0.0, 44.0)
     lung, moves = at(thorax, tuple(above))
-    assert abs(lung) < 0.2
+    assert lung < 0.15
     assert moves > 0.9
-    assert abs(at(thorax, tuple(below))[0]) > 2.0 * TISSUES["lung"]
+    assert at(thorax, tuple(below))[0] > 2.0 * TISSUES["lung"]
 
 
 @pytest.mark.parametrize("group", ["normal", "dilated", "child", "obese"])

@@ -309,7 +309,7 @@ def _place_heart(
     """Heart centre in RAS; widens the chest for a large heart and raises the diaphragm to it."""
     surface = _heart_surface(body, axes)
     left = -size * rng.normal(28.0, 7.0)
-    gap = float(rng.uniform(-9.0, 3.0))
+    gap = float(rng.uniform(-12.0, 3.0))
     for _ in range(4):
         low, high = -90.0, 120.0
         for _ in range(18):
@@ -438,7 +438,7 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
             texture=0.25,
         )
     full = rng.uniform(0.45, 1.15)
-    level = rng.uniform(-10.0, 40.0) if rng.random() < 0.55 else 1e4
+    level = rng.uniform(-10.0, 40.0) if rng.random() < 0.4 else 1e4
     add(
         (-0.42 * width, 0.02 * depth, -44.0),
         8.0,
@@ -538,7 +538,7 @@ def _sample_tubes(
             out + [(0.5, 0.4, 1.2), (0.9, -0.8, -0.5), (1, 0.2, -0.2), (0.4, 1, 0.5)]
         ) * np.array([side, 1.0, 1.0])
         headings = headings + rng.normal(0.0, 0.25, headings.shape)
-        forks = _tree(rng, hilum, headings, 5.0 * size, 27.0 * size, 7, 0.55)
+        forks = _tree(rng, hilum, headings, 4.2 * size, 26.0 * size, 7, 0.55)
         parts.append(_tubes_of(forks, IN_LUNG, float(rng.uniform(0.8, 1.2))))
     parts += _liver_vessels(rng, body, size)
     parts += _great_vessels(rng, body, base, size)
