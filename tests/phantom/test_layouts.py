@@ -18,7 +18,7 @@ from cinelabel.core.grid import Grid
 from cinelabel.datasets import cases, load_case
 from cinelabel.phantom import layouts
 from cinelabel.phantom.cohort import PhantomStudy
-from cinelabel.phantom.layouts import FORMATS, mnms_code, write_cohort
+from cinelabel.phantom.layouts import FORMATS, PUBLIC_SETS, mnms_code, write_cohort
 from cinelabel.studies.study import Study
 
 SHAPE = (9, 8, 5)
@@ -208,7 +208,7 @@ def test_cmrxmotion_has_images_of_four_axes_and_labels_of_three(tmp_path):
     assert not studies.load(folder / "P001-2-ES.nii.gz").is_cine
 
 
-@pytest.mark.parametrize("file_format", ["acdc", "mnms", "cmrxmotion"])
+@pytest.mark.parametrize("file_format", list(PUBLIC_SETS))
 def test_truth_and_labels_of_every_frame_lie_beside_the_tree_of_a_public_set(tmp_path, file_format):
     folders = write_cohort(tmp_path, studies=1, seed=3, file_format=file_format, frames=5)
     manner = 4 if file_format == "cmrxmotion" else None
@@ -220,7 +220,7 @@ def test_truth_and_labels_of_every_frame_lie_beside_the_tree_of_a_public_set(tmp
     assert made.study.grid.equals(grid)
 
 
-@pytest.mark.parametrize("file_format", list(FORMATS))
+@pytest.mark.parametrize("file_format", FORMATS)
 def test_progress_is_told_study_by_study_up_to_the_last(tmp_path, file_format):
     told: list[tuple[int, int]] = []
     folders = write_cohort(
@@ -234,13 +234,44 @@ def test_progress_is_told_study_by_study_up_to_the_last(tmp_path, file_format):
     assert told == [(n + 1, len(folders)) for n in range(len(folders))]
 
 
-@pytest.mark.parametrize("file_format", ["acdc", "mnms", "cmrxmotion"])
-def test_a_tree_that_is_there_is_not_written_into(tmp_path, file_format):
+@pytest.mark.parametrize("file_format", list(PUBLIC_SETS))
+def test_a_tree_that_holds_another_cohort_is_not_written_into(tmp_path, file_format):
     write_cohort(tmp_path, studies=1, seed=3, file_format=file_format, frames=5)
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="holds another cohort"):
         write_cohort(tmp_path, studies=2, seed=9, file_format=file_format, frames=5)
-    assert tree(tmp_path) == before
+    (tmp_path / "truth" / "cohort.json").unlink()
+    with pytest.raises(OutputError, match="holds another cohort"):
+        write_cohort(tmp_path, studies=1, seed=3, file_format=file_format, frames=5)
+    assert tree(tmp_path) == [name for name in before if name != "truth/cohort.json"]
+
+
+@pytest.mark.parametrize("file_format", list(PUBLIC_SETS))
+def test_an_interrupted_cohort_goes_on_and_equals_an_uninterrupted_one(
+    tmp_path, file_format, monkeypatch
+):
+    order = {"studies": 3, "seed": 3, "file_format": file_format, "frames": 5}
+    whole = write_cohort(tmp_path / "whole", **order)
+    made: list[int] = []
+
+    def make(seed: int, **options) -> PhantomStudy:
+        if len(made) == 2:
+            made.append(-1)
+            raise KeyboardInterrupt
+        made.append(seed)
+        return small_phantom(seed, **options)
+
+    monkeypatch.setattr(layouts, "make_study", make)
+    with pytest.raises(KeyboardInterrupt):
+        write_cohort(tmp_path / "cut", **order)
+    cut = write_cohort(tmp_path / "cut", **order)
+    assert len(made) == len(whole) + 1
+    assert [f.name for f in cut] == [f.name for f in whole]
+    assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
+    for name in tree(tmp_path / "whole"):
+        if not name.endswith(".gz"):
+            one, two = (tmp_path / run / name for run in ("whole", "cut"))
+            assert one.read_text() == two.read_text()
 
 
 def test_bad_arguments_are_refused_with_a_sentence(tmp_path):

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cinelabel import __version__
 from cinelabel.core.errors import InputError, OutputError
 from cinelabel.core.files import atomic_write, write_json, write_text
 from cinelabel.core.labels import LV, MYO, RV
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from cinelabel.studies.dicom_writer import Protocol
     from cinelabel.studies.study import Study
 
+Truth = Mapping[str, object]
 ACDC_VALUES = {RV.value: 1, MYO.value: 2, LV.value: 3}
 ACDC_GROUPS = {
     "dilated": "DCM",
@@ -51,6 +55,7 @@ MNMS_COLUMNS = (
 )
 MNMS_VENDOR = ("CineLabel phantom", "P", "0")
 """Name, letter and centre of the "scanner"; the letters A to D belong to real vendors."""
+MNMS_CODES = 260**3
 MOST_PATIENTS = 999
 """Numbers of patients in ACDC and of volunteers in CMRxMotion have three digits."""
 SEVERE = 3
@@ -69,22 +74,44 @@ class Order:
     progress: Progress | None
     unit_sform: bool = False
 
-    def made(self) -> Iterator[tuple[int, PhantomStudy]]:
-        """Number from 0 and study, one after another; progress is told after each was used."""
-        for number in range(self.studies):
-            made = self.study(number, self.manner)
-            yield number, made
-            self.tell(number + 1, self.studies, made.study.name)
-
     def study(self, number: int, manner: Manner | None) -> PhantomStudy:
         """Study `number` in a manner of breathing (None: a mixture)."""
-        asked: dict[str, Any] = {} if manner is None else {"manner": manner}
-        return make_study(self.seed + number, frames=self.frames, group=self.group, **asked)
+        return make_study(self.seed + number, frames=self.frames, group=self.group, manner=manner)
 
     def tell(self, done: int, total: int, what: str) -> None:
         """Report progress where somebody asked for it."""
         if self.progress is not None:
             self.progress(done, total, what)
+
+    def facts(self, file_format: str) -> dict[str, object]:
+        """What decides the files, the number of studies apart; JSON-ready."""
+        manner = None if self.manner is None else self.manner.name.lower()
+        facts = {"seed": self.seed, "frames": self.frames, "manner": manner, "group": self.group}
+        unit = {"unit_sform": self.unit_sform}
+        return {"cinelabel": __version__, "format": file_format, **facts, **unit}
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """How a public set lies on disk.
+
+    Attributes:
+        root: first folder of the tree.
+        studies: folder of the studies' folders below it.
+        name: of a study, from its number (from 0), its seed and its manner of breathing.
+        write: writes the files of a study into its folder, which has its name.
+        tabulate: writes the set's table from the truths of all studies so far, by name.
+        every_manner: whether a study is scanned in every manner, each with its own name.
+        most: studies that the names can tell apart.
+    """
+
+    root: str
+    studies: str
+    name: Callable[[int, int, Manner | None], str]
+    write: Callable[[Path, PhantomStudy, bool], None]
+    tabulate: Callable[[Path, Mapping[str, Truth]], None]
+    every_manner: bool = False
+    most: int = MOST_PATIENTS
 
 
 def write_cohort(
@@ -109,6 +136,8 @@ def write_cohort(
     motion grade is 3. Beside these three: `truth/<name>.json` and `truth/<name>_gt.nii.gz`, with
     canonical labels of every frame.
 
+    A tree of a public set that was begun with the same arguments is continued.
+
     Args:
         out: folder to fill; made if absent.
         studies: how many.
@@ -127,43 +156,79 @@ def write_cohort(
     Raises:
         InputError: for an unknown format or group, fewer than one study, or more than the names
             of a layout can number.
-        OutputError: the tree of a public set is there already, or cannot be written.
+        OutputError: another cohort is there in the tree of a public set, or it cannot be written.
     """
     if file_format not in FORMATS:
         raise InputError(f"the format is one of {', '.join(FORMATS)}", where=file_format)
     if studies < 1:
         raise InputError("at least one study is needed", where=f"studies={studies}")
     order = Order(studies, seed, frames, manner, group, progress, unit_sform)
-    return FORMATS[file_format](Path(out), order)
+    if file_format in PUBLIC_SETS:
+        return _write_public(Path(out), order, file_format)
+    return _write_own(Path(out), order, file_format)
 
 
-def _write_nifti(out: Path, order: Order) -> list[Path]:
-    return _write_own(out, order, nifti=True, dicom=False)
-
-
-def _write_dicom(out: Path, order: Order) -> list[Path]:
-    return _write_own(out, order, nifti=False, dicom=True)
-
-
-def _write_both(out: Path, order: Order) -> list[Path]:
-    return _write_own(out, order, nifti=True, dicom=True)
-
-
-def _write_own(out: Path, order: Order, *, nifti: bool, dicom: bool) -> list[Path]:
+def _write_own(out: Path, order: Order, file_format: str) -> list[Path]:
     from cinelabel import studies
     from cinelabel.studies.dicom import write_cine
 
     folders = []
-    for _, made in order.made():
+    for number in range(order.studies):
+        made = order.study(number, order.manner)
         folder = out / made.study.name
-        if nifti:
+        if file_format in ("nifti", "both"):
             studies.save_image(folder / f"{made.study.name}.nii.gz", made.study)
-        if dicom:
+        if file_format in ("dicom", "both"):
             write_cine(folder / "dicom", made.study, protocol=_protocol(made))
         studies.save_label(folder / f"{made.study.name}_gt.nii.gz", made.labels, made.study)
         write_json(folder / "truth.json", made.truth)
         folders.append(folder)
+        order.tell(number + 1, order.studies, made.study.name)
     return folders
+
+
+def _write_public(out: Path, order: Order, file_format: str) -> list[Path]:
+    """The truth of a study is written when its files are whole: then it need not be made again."""
+    layout = PUBLIC_SETS[file_format]
+    if order.studies > layout.most:
+        where = f"studies={order.studies}"
+        raise InputError(f"at most {layout.most} studies have names in this layout", where=where)
+    root = out / layout.root
+    _begin(root, out / "truth" / "cohort.json", order.facts(file_format))
+    wanted = list(product(range(order.studies), _manners(order, layout)))
+    truths: dict[str, Truth] = {}
+    for number, manner in wanted:
+        name = layout.name(number, order.seed + number, manner)
+        truth = out / "truth" / f"{name}.json"
+        if truth.is_file():
+            truths[name] = json.loads(truth.read_text(encoding="utf-8"))
+        else:
+            made = order.study(number, manner)
+            layout.write(root / layout.studies / name, made, order.unit_sform)
+            _save(truth.with_name(f"{name}_gt.nii.gz"), made.labels, made.study)
+            write_json(truth, made.truth)
+            truths[name] = made.truth
+        layout.tabulate(root, truths)
+        order.tell(len(truths), len(wanted), name)
+    return [root / layout.studies / name for name in truths]
+
+
+def _begin(root: Path, note: Path, facts: Mapping[str, object]) -> None:
+    """Note what a new tree will hold; a tree that is there must hold the same."""
+    if not root.exists():
+        write_json(note, facts)
+    elif not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != facts:
+        raise OutputError(
+            "holds another cohort", where=root, remedy="Name a folder that does not exist"
+        )
+
+
+def _manners(order: Order, layout: PublicSet) -> Sequence[Manner | None]:
+    if order.manner is not None or not layout.every_manner:
+        return [order.manner]
+    from cinelabel.phantom.breathing import Manner
+
+    return list(Manner)
 
 
 def _protocol(made: PhantomStudy) -> Protocol:
@@ -185,96 +250,99 @@ def _protocol(made: PhantomStudy) -> Protocol:
     )
 
 
-def _write_acdc(out: Path, order: Order) -> list[Path]:
-    """ED and ES count frames from 1."""
-    _require_three_digits(order)
-    root = _new_tree(out / "database")
-    folders = []
-    for number, made in order.made():
-        patient = f"patient{number + 1:03d}"
-        folder = root / "training" / patient
-        save = partial(_save, study=made.study, unit_sform=order.unit_sform)
-        save(folder / f"{patient}_4d.nii.gz", made.study.frames)
-        ed, es = _phases(made)
-        for frame in sorted({ed, es}):
-            path = folder / f"{patient}_frame{frame + 1:02d}.nii.gz"
-            save(path, made.study.frame(frame))
-            values = _with_values(made.labels[..., frame], ACDC_VALUES)
-            label = path.with_name(path.name.replace(".nii.gz", "_gt.nii.gz"))
-            save(label, values)
-        group = ACDC_GROUPS.get(str(made.truth["group"]), "NOR")
-        facts = {"ED": ed + 1, "ES": es + 1, "Group": group, "NbFrame": made.study.n_frames}
-        lines = "".join(f"{key}: {value}\n" for key, value in facts.items())
-        write_text(folder / "Info.cfg", lines)
-        _save_truth(out, patient, made)
-        folders.append(folder)
-    return folders
+def _acdc_name(number: int, seed: int, manner: Manner | None) -> str:
+    return f"patient{number + 1:03d}"
 
 
-def _write_mnms(out: Path, order: Order) -> list[Path]:
-    """ED and ES count frames from 0; the 4D label is empty on the other frames."""
-    root = _new_tree(out / "OpenDataset")
-    folders: list[Path] = []
-    rows: list[Sequence[object]] = []
-    for number, made in order.made():
-        code = mnms_code(order.seed + number)
-        folder = root / "Training" / "Labeled" / code
-        ed, es = _phases(made)
-        labels = np.zeros_like(made.labels)
-        labels[..., [ed, es]] = made.labels[..., [ed, es]]
-        _save(folder / f"{code}_sa.nii.gz", made.study.frames, made.study)
-        _save(folder / f"{code}_sa_gt.nii.gz", labels, made.study)
-        group = MNMS_GROUPS.get(str(made.truth["group"]), "Other")
-        rows.append((number, code, *MNMS_VENDOR, ed, es, "", group, "", "", ""))
-        _write_table(root / MNMS_TABLE, MNMS_COLUMNS, rows)
-        _save_truth(out, code, made)
-        folders.append(folder)
-    return folders
+def _write_acdc(folder: Path, made: PhantomStudy, unit_sform: bool) -> None:
+    """ED and ES count frames from 1; `Info.cfg` has them and the group."""
+    patient = folder.name
+    save = partial(_save, study=made.study, unit_sform=unit_sform)
+    save(folder / f"{patient}_4d.nii.gz", made.study.frames)
+    ed, es = _phases(made)
+    for frame in sorted({ed, es}):
+        name = f"{patient}_frame{frame + 1:02d}"
+        save(folder / f"{name}.nii.gz", made.study.frame(frame))
+        values = _with_values(made.labels[..., frame], ACDC_VALUES)
+        save(folder / f"{name}_gt.nii.gz", values)
+    group = ACDC_GROUPS.get(str(made.truth["group"]), "NOR")
+    facts = {"ED": ed + 1, "ES": es + 1, "Group": group, "NbFrame": made.study.n_frames}
+    write_text(folder / "Info.cfg", "".join(f"{key}: {value}\n" for key, value in facts.items()))
 
 
-def _write_cmrxmotion(out: Path, order: Order) -> list[Path]:
-    """One phase a file, images with a fourth axis of length 1; a study's grade is its scans'."""
-    from cinelabel.phantom.breathing import Manner
-
-    _require_three_digits(order)
-    root = _new_tree(out / "CMRxMotion Training Dataset")
-    manners = list(Manner) if order.manner is None else [order.manner]
-    folders: list[Path] = []
-    grades: list[Sequence[object]] = []
-    for number in range(order.studies):
-        for manner in manners:
-            made = order.study(number, manner)
-            name = f"P{number + 1:03d}-{int(manner)}"
-            grade = int(str(made.truth["grade"]))
-            for phase, frame in zip(("ED", "ES"), _phases(made), strict=True):
-                path = root / "data" / name / f"{name}-{phase}.nii.gz"
-                _save(path, made.study.frames[..., frame : frame + 1], made.study)
-                if grade < SEVERE:
-                    label = path.with_name(f"{name}-{phase}-label.nii.gz")
-                    _save(label, made.labels[..., frame], made.study)
-                grades.append((f"{name}-{phase}", grade))
-            _write_table(root / "IQA.csv", ("Image", "Label"), grades)
-            _save_truth(out, name, made)
-            folders.append(root / "data" / name)
-            order.tell(len(folders), order.studies * len(manners), name)
-    return folders
+def _no_table(root: Path, truths: Mapping[str, Truth]) -> None:
+    """ACDC has no table."""
 
 
-FORMATS: Mapping[str, Callable[[Path, Order], list[Path]]] = {
-    "nifti": _write_nifti,
-    "dicom": _write_dicom,
-    "both": _write_both,
-    "acdc": _write_acdc,
-    "mnms": _write_mnms,
-    "cmrxmotion": _write_cmrxmotion,
+def _mnms_name(number: int, seed: int, manner: Manner | None) -> str:
+    return mnms_code(seed)
+
+
+def _write_mnms(folder: Path, made: PhantomStudy, unit_sform: bool) -> None:
+    """A 4D label that is empty on the frames other than ED and ES."""
+    phases = list(_phases(made))
+    labels = np.zeros_like(made.labels)
+    labels[..., phases] = made.labels[..., phases]
+    _save(folder / f"{folder.name}_sa.nii.gz", made.study.frames, made.study)
+    _save(folder / f"{folder.name}_sa_gt.nii.gz", labels, made.study)
+
+
+def _tabulate_mnms(root: Path, truths: Mapping[str, Truth]) -> None:
+    """ED and ES count frames from 0; what a phantom has not, such as an age, is blank."""
+    rows = []
+    for number, (code, truth) in enumerate(truths.items()):
+        group = MNMS_GROUPS.get(str(truth["group"]), "Other")
+        phases = (truth["ed"], truth["es"])
+        rows.append((number, code, *MNMS_VENDOR, *phases, "", group, "", "", ""))
+    _write_table(root / MNMS_TABLE, MNMS_COLUMNS, rows)
+
+
+def _cmrxmotion_name(number: int, seed: int, manner: Manner | None) -> str:
+    return f"P{number + 1:03d}-{manner or 0:d}"
+
+
+def _write_cmrxmotion(folder: Path, made: PhantomStudy, unit_sform: bool) -> None:
+    """One phase a file, images with a fourth axis of length 1; no labels of severe scans."""
+    for phase, frame in zip(("ED", "ES"), _phases(made), strict=True):
+        path = folder / f"{folder.name}-{phase}.nii.gz"
+        _save(path, made.study.frames[..., frame : frame + 1], made.study)
+        if made.truth["grade"] != SEVERE:
+            label = folder / f"{folder.name}-{phase}-label.nii.gz"
+            _save(label, made.labels[..., frame], made.study)
+
+
+def _tabulate_cmrxmotion(root: Path, truths: Mapping[str, Truth]) -> None:
+    """A study's grade is that of both its scans."""
+    rows = [
+        (f"{name}-{phase}", truth["grade"])
+        for name, truth in truths.items()
+        for phase in ("ED", "ES")
+    ]
+    _write_table(root / "IQA.csv", ("Image", "Label"), rows)
+
+
+PUBLIC_SETS: Mapping[str, PublicSet] = {
+    "acdc": PublicSet("database", "training", _acdc_name, _write_acdc, _no_table),
+    "mnms": PublicSet(
+        "OpenDataset", "Training/Labeled", _mnms_name, _write_mnms, _tabulate_mnms, most=MNMS_CODES
+    ),
+    "cmrxmotion": PublicSet(
+        "CMRxMotion Training Dataset",
+        "data",
+        _cmrxmotion_name,
+        _write_cmrxmotion,
+        _tabulate_cmrxmotion,
+        every_manner=True,
+    ),
 }
-"""How each file format is written."""
+FORMATS = ("nifti", "dicom", "both", *PUBLIC_SETS)
+"""File formats and layouts of a cohort."""
 
 
 def mnms_code(number: int) -> str:
     """A subject's code in the manner of M&Ms (letter, digit, three times), one for each number.
 
-    Numbers share a code only where they are equal modulo 17 576 000, which is prime to 7 368 787.
+    Numbers share a code only where they are equal modulo `MNMS_CODES`, which is prime to 7 368 787.
     """
     rest = number * 7_368_787 + 4_211_393
     code = ""
@@ -283,23 +351,6 @@ def mnms_code(number: int) -> str:
         rest, digit = divmod(rest, 10)
         code += f"{chr(ord('A') + letter)}{digit}"
     return code
-
-
-def _require_three_digits(order: Order) -> None:
-    if order.studies > MOST_PATIENTS:
-        raise InputError(
-            f"at most {MOST_PATIENTS} studies have names in this layout",
-            where=f"studies={order.studies}",
-        )
-
-
-def _new_tree(root: Path) -> Path:
-    """The root of a public set's tree, which must not be there yet: its tables would not fit."""
-    if root.exists():
-        raise OutputError(
-            "is there already", where=root, remedy="Name a folder that does not exist"
-        )
-    return root
 
 
 def _phases(made: PhantomStudy) -> tuple[int, int]:
@@ -343,11 +394,6 @@ def _save(path: Path, array: np.ndarray, study: Study, *, unit_sform: bool = Fal
     image = nib.Nifti1Image(array, None, header)
     with atomic_write(path) as temporary:
         image.to_filename(temporary)
-
-
-def _save_truth(out: Path, name: str, made: PhantomStudy) -> None:
-    _save(out / "truth" / f"{name}_gt.nii.gz", made.labels, made.study)
-    write_json(out / "truth" / f"{name}.json", made.truth)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
