@@ -104,6 +104,7 @@ def test_dicom_of_a_cohort_has_the_values_and_times_of_the_study(tmp_path):
     assert (image.MagneticFieldStrength, image.InPlanePhaseEncodingDirection) == (3, "COL")
     assert (image.RepetitionTime, image.EchoTime) == (3.2, 1.6)
     assert "FlipAngle" not in image  # the truth does not tell
+    assert image.PatientID == "phantom-0003"  # phantoms of a cohort are different patients
 
 
 def test_acdc_is_the_tree_of_the_published_set(tmp_path):

@@ -175,15 +175,16 @@ def _write_own(out: Path, order: Order, file_format: str) -> list[Path]:
     folders = []
     for number in range(order.studies):
         made = order.study(number, order.manner)
-        folder = out / made.study.name
+        name = made.study.name
+        folder = out / name
         if file_format in ("nifti", "both"):
-            studies.save_image(folder / f"{made.study.name}.nii.gz", made.study)
+            studies.save_image(folder / f"{name}.nii.gz", made.study)
         if file_format in ("dicom", "both"):
-            write_cine(folder / "dicom", made.study, protocol=_protocol(made))
-        studies.save_label(folder / f"{made.study.name}_gt.nii.gz", made.labels, made.study)
+            write_cine(folder / "dicom", made.study, patient_id=name, protocol=_protocol(made))
+        studies.save_label(folder / f"{name}_gt.nii.gz", made.labels, made.study)
         write_json(folder / "truth.json", made.truth)
         folders.append(folder)
-        order.tell(number + 1, order.studies, made.study.name)
+        order.tell(number + 1, order.studies, name)
     return folders
 
 
