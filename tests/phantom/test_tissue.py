@@ -94,9 +94,7 @@ def test_blood_is_one_and_brighter_than_muscle_in_physical_contrasts() -> None:
 
 
 def test_random_contrasts_keep_blood_brighter_with_few_exceptions() -> None:
-    muscle = [
-        sample_tissues(np.random.default_rng(s), RANDOM)["myocardium"] for s in range(300)
-    ]
+    muscle = [sample_tissues(np.random.default_rng(s), RANDOM)["myocardium"] for s in range(300)]
     assert max(muscle) < 1.0 / 1.07
     assert np.mean(np.array(muscle) > 1.0 / 1.25) < 0.2
 

@@ -301,7 +301,7 @@ def sample_tissues(rng: np.random.Generator, settings: PhantomSettings | None = 
 
 def _sample_high_field_tr(rng: np.random.Generator) -> float:
     """TR (ms) at 3 T: short, where fat opposes water; in some beyond fat's null at 3.4 ms."""
-    return float(rng.uniform(2.6, 3.25) if rng.random() < 0.75 else rng.uniform(3.5, 4.0))
+    return float(rng.uniform(2.6, 3.15) if rng.random() < 0.82 else rng.uniform(3.65, 4.1))
 
 
 def _physical_contrast(
@@ -329,7 +329,7 @@ def _physical_contrast(
     signal["vessel"] = signal["blood"] * _vary(rng, 0.18)
     signal["pericardium"] = signal["muscle"] * rng.uniform(0.1, 0.9)
     signal["fat"] *= rng.uniform(0.9, 1.5)
-    fatty = rng.uniform(0.1, 0.5)
+    fatty = rng.uniform(0.05, 0.35)
     signal["marrow"] = (1.0 - fatty) * signal["marrow"] + fatty * signal["fat"]
     signal["gas"] = signal["air"] = 0.0
     return signal
