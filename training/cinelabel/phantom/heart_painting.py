@@ -343,8 +343,8 @@ def _paint_pixel(
         flowing = scene[10] * (0.7 * coarse + 0.4 * swirl)
         value = _over(value, bright * (1.0 + flowing), blood)
         shown = 1.0 - (1.0 - shown) * (1.0 - wall)
-    below = _share(valve, 0.3)
-    rv_below = _share(rv_valve, 0.3)
+    below = _share(valve, 1.0 / scene[20])
+    rv_below = _share(rv_valve, 1.0 / scene[20])
 
     epicardium = _between(tables, t, k, 1, part)
     outer = _between(tables, t, k, 3, part)

@@ -50,6 +50,10 @@ WOBBLE_MM = 0.7
 """Spread of the smooth displacement that keeps borders from being regular."""
 LINE_MM = 1.3
 """Thickness of the pericardium's dark line."""
+LEAST_ROUGHNESS = 0.2
+"""Trabeculation that every heart has."""
+LEAST_TEXTURE = 0.025
+"""Texture of blood that no scan is without."""
 RIGHT_HEART = ("right", "pulmonary", "infundibulum", "outflow", "vena", "trunk")
 """Parts of the names of chambers that carry the right ventricle's blood."""
 
@@ -464,11 +468,12 @@ def _pack(
     radius = max(float(section.endocardium.mean()), 0.1)
     # Trabeculae keep their bulk while the cavity closes round them.
     packed = min((heart.radius_ed / radius) ** 0.5, 2.2)
-    rough = subject.trabeculation[0] * max(1.35 - height, 0.1)
+    rough = (LEAST_ROUGHNESS + subject.trabeculation[0]) * max(1.35 - height, 0.1)
     depth = min(2.6 * rough * packed, 0.55 * radius)
     smooth_septum = 1.0 - 0.65 * np.exp(-0.5 * (ANGLE_TABLE / np.float32(0.7)) ** 2)
     trabeculae = depth * smooth_septum * _at_step(details.teeth, z)
-    rv_depth = 2.6 * subject.trabeculation[1] * max(1.3 - height, 0.1) * (1.0 + 0.5 * contraction)
+    rv_rough = (LEAST_ROUGHNESS + subject.trabeculation[1]) * max(1.3 - height, 0.1)
+    rv_depth = 2.6 * rv_rough * (1.0 + 0.5 * contraction)
     stand_off = np.maximum(section.rv_cavity - section.epicardium, 0.0)
     rv_trabeculae = np.minimum(rv_depth * _at_step(details.rv_teeth, z), 0.6 * stand_off)
     pack_section(
@@ -633,7 +638,7 @@ def _scene(
         tissues["myocardium"],
         tissues["fat"],
         tissues["pericardium"],
-        tissues.blood_texture,
+        LEAST_TEXTURE + tissues.blood_texture,
         tissues.tissue_texture,
         flow.inflow,
         flow.slow,
