@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -408,8 +408,10 @@ def _sample_respiration(
     kind = rng.random()
     if kind < 0.3:  # still breathing when the scan begins, held later
         until = duration_s - release
-        breaths = _breaths(rng, habit, -float(rng.uniform(0.0, 1.0)) * habit.period_s, until)
-        return Respiration(**kept | {"breaths": breaths})
+        breaths = _breaths(rng, habit, -habit.period_s, until)
+        late = breaths[-1].start_s + breaths[-1].duration_s - until
+        earlier = tuple(replace(breath, start_s=breath.start_s - late) for breath in breaths)
+        return Respiration(**kept | {"breaths": earlier})
     if kind < 0.6:  # a breath held after inspiration is let out, then breathing goes on
         length = float(rng.uniform(0.8, 1.8))
         return Respiration(
