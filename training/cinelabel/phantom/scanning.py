@@ -160,7 +160,7 @@ def scan_slice(
         Pictures, labels and the grade of the motion.
     """
     view = slice_.view
-    behind = background(subject, view, slice_.height) if behind is None else behind
+    behind = seen_background(subject, scanner, slice_) if behind is None else behind
     field = receive_field(subject, scanner, slice_) if field is None else field
     images = np.empty((len(phases), *view.x.shape), np.float32)
     labels = np.empty(images.shape, np.uint8)
@@ -192,6 +192,33 @@ def receive_field(subject: Subject, scanner: Scanner, slice_: SlicePose) -> np.n
     field = sensitivity(scanner, view.x, view.y)
     bands = banding(subject.tissues, view.x, view.y, slice_.height)
     return field if bands is None else field * bands
+
+
+def seen_background(subject: Subject, scanner: Scanner, slice_: SlicePose) -> Background:
+    """The surroundings of a slice, with what lies beyond the field of view folded into it.
+
+    Phase encoding cannot tell positions a field of view apart: `scanner.wrap_mm` of what lies
+    beyond either edge appears at the other one.
+    """
+    view = slice_.view
+    behind = background(subject, view, slice_.height)
+    axis, strip = scanner.phase_axis, int(round(scanner.wrap_mm / view.pixel))
+    if strip < 1:
+        return behind
+    strip = min(strip, view.x.shape[axis])
+    signal = np.moveaxis(behind.signal.copy(), axis, 0)
+    span = view.axes[axis] * view.pixel * signal.shape[0]
+    for rows, side in ((slice(-strip, None), -1.0), (slice(0, strip), 1.0)):
+        take = (rows, slice(None)) if axis == 0 else (slice(None), rows)
+        beyond = Plane(
+            view.x[take] + np.float32(side * span[0]),
+            view.y[take] + np.float32(side * span[1]),
+            view.pixel,
+            view.axes,
+        )
+        folded = background(subject, beyond, slice_.height).signal
+        signal[rows] += np.moveaxis(folded, axis, 0)
+    return replace(behind, signal=np.ascontiguousarray(np.moveaxis(signal, 0, axis)))
 
 
 def _poses(
