@@ -69,7 +69,7 @@ def test_manner_and_group_are_passed_on_and_mixed_is_nobodys_manner(tmp_path, as
 def test_a_volunteer_of_cmrxmotion_is_the_same_heart_in_four_manners(tmp_path, asked):
     assert run("phantom", tmp_path, "--format", "cmrxmotion", "--seed", 3) == 0
     assert [request["manner"] for request in asked] == list(Manner)
-    truths = [json.loads(path.read_text()) for path in sorted((tmp_path / "truth").glob("*.json"))]
+    truths = [json.loads(path.read_text()) for path in sorted((tmp_path / "truth").glob("P*.json"))]
     subjects = {json.dumps([t["seed"], t["group"], t["anatomy"], t["scanner"]]) for t in truths}
     assert len(subjects) == 1
     assert [truth["manner"] for truth in truths] == ["full_hold", "half_hold", "free", "intensive"]

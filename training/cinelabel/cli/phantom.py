@@ -96,6 +96,7 @@ def phantom(
     terminal.require_writable(
         {"OUT": out / "cinelabel-phantom" if out else None, "--gallery": gallery}
     )
+    _require_group(group)
     beside = _real_exhibits(real) if real is not None else []
     how = _manner(manner)
     folders: list[Path] = []
@@ -125,6 +126,14 @@ def phantom(
     else:
         for path in [*folders, *([] if gallery is None else [gallery])]:
             print(path)
+
+
+def _require_group(group: str | None) -> None:
+    from cinelabel.core.errors import InputError
+    from cinelabel.phantom.anatomy import GROUPS
+
+    if group is not None and group not in GROUPS:
+        raise InputError(f"there is no group '{group}'", remedy=f"Known are {', '.join(GROUPS)}")
 
 
 def _manner(manner: Manner) -> BreathingManner | None:
