@@ -130,7 +130,8 @@ def test_cases_without_labels_show_their_whole_stack(tmp_path):
 def test_every_group_and_manner_is_shown_or_the_one_asked_for(monkeypatch):
     asked = []
 
-    def make_study(seed, *, frames, group, manner):
+    def make_study(seed, *, frames, group, manner, settings):
+        assert settings.random_contrast_share == 0
         asked.append((seed, group, manner))
         return heart()
 

@@ -18,6 +18,7 @@ from cinelabel.core.files import atomic_write
 from cinelabel.core.labels import LV, MYO, RV, STRUCTURES
 from cinelabel.phantom.anatomy import GROUPS
 from cinelabel.phantom.cohort import PhantomStudy, Progress, make_study
+from cinelabel.phantom.settings import PhantomSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PHASES = ("ED", "ES")
 FRAMES = 8
 """Cardiac phases of a phantom for the sheet, few but one of them close to the end of systole."""
+REALISTIC = PhantomSettings(random_contrast_share=0.0)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def phantom_exhibits(
 ) -> list[Exhibit]:
     """A phantom of every group with held breath, then one of the first group in every other manner.
 
+    All have the contrast of the bSSFP equation; random ones are for training, not for the eye.
+
     Args:
         seed: of the first; the next ones count on.
         group, manner: the only one to show; all when None.
@@ -100,7 +104,7 @@ def phantom_exhibits(
     wanted = [(name, manners[0]) for name in groups] + [(groups[0], m) for m in manners[1:]]
     exhibits = []
     for number, (name, how) in enumerate(wanted):
-        made = make_study(seed + number, frames=FRAMES, group=name, manner=how)
+        made = make_study(seed + number, frames=FRAMES, group=name, manner=how, settings=REALISTIC)
         breathing = how.name.lower().replace("_", " ")
         title = f"{name.replace('_', ' ')}, {breathing}, grade {made.truth['grade']}"
         exhibits.append(phantom_exhibit(made, title))
