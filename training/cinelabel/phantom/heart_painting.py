@@ -29,6 +29,10 @@ ROD_VALUES = 8
 CHAMBER_VALUES = 10
 """Values of a chamber: x, y, radii (2), cosine and sine of its turn, wall, lobes, how far it
 reaches from its centre, signal."""
+PRESSED_MM = 11.0
+"""How far from their contact neighbouring chambers are flattened."""
+SKELETON_MM = 9.0
+"""Height above the valve planes over which muscle and fibrous rings give way to fat."""
 SCENE_VALUES = 24
 """Values that hold for all levels: see `paint_heart`."""
 
@@ -169,8 +173,11 @@ def _chambers(
             best, wall, signal = inside, chambers[t, k, 6], chambers[t, k, 9]
         elif inside > second:
             second = inside
-    blood = min(best, 0.5 * (best - second) - 0.5 * wall)
-    return _share(best + wall, per_width), _share(blood, per_width), signal
+    # Neighbours press against each other: the gap at their contact is filled.
+    pressed = max(PRESSED_MM - (best - second), 0.0)
+    filled = best + 0.25 * pressed * pressed / PRESSED_MM
+    blood = min(filled, 0.5 * (best - second) - 0.5 * wall)
+    return _share(filled + wall, per_width), _share(blood, per_width), signal
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -247,6 +254,9 @@ def paint_heart(
                 continue
             at_x = cosine * from_x + sine * from_y
             at_y = cosine * from_y - sine * from_x
+            if not _near_heart(at_x, at_y, tables, chambers, chamber_counts):
+                signal[i, j] = base
+                continue
             coarse = _layered(tile, texture_at, 0.24 * at_x, 0.24 * at_y)
             other = _layered(tile, texture_at, 0.24 * at_x + 91.0, 0.24 * at_y + 37.0)
             swirl = _layered(tile, texture_at, 0.6 * at_x + 17.0, 0.6 * at_y + 133.0)
@@ -286,6 +296,24 @@ def paint_heart(
             shares[0, i, j] = lv / n_levels
             shares[1, i, j] = myo / n_levels
             shares[2, i, j] = rv / n_levels
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _near_heart(
+    x: float, y: float, tables: np.ndarray, chambers: np.ndarray, chamber_counts: np.ndarray
+) -> bool:
+    """Whether anything of the heart can reach a pixel, judged by the outermost sections."""
+    square = x * x + y * y
+    k = int(_angle_index(x, y))
+    for t in (0, tables.shape[0] // 2, tables.shape[0] - 1):
+        outer = tables[t, k, 4] + 5.0
+        if square < outer * outer:
+            return True
+        for c in range(chamber_counts[t]):
+            outer = chambers[t, c, 8] + 5.0
+            if (x - chambers[t, c, 0]) ** 2 + (y - chambers[t, c, 1]) ** 2 < outer * outer:
+                return True
+    return False
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -337,8 +365,19 @@ def _paint_pixel(
 
     valve = levels[t, 3] + levels[t, 4] * x + levels[t, 5] * y - levels[t, 0]
     rv_valve = levels[t, 6] + levels[t, 7] * x + levels[t, 8] * y - levels[t, 0]
+    epicardium = _between(tables, t, k, 1, part)
+    outer = _between(tables, t, k, 3, part)
+    ring = _share((epicardium - radius) * tables[t, k, 9], per_width) if epicardium > 0.0 else 0.0
     if chamber_counts[t] > 0 and (valve < 6.0 or rv_valve < 6.0):
-        wall, blood, bright = _chambers(chambers, t, chamber_counts[t], x, y, per_width)
+        # Above the valves: blood in their openings, fibrous rings round them, fat further up.
+        if radius < outer:
+            skeleton = 1.0 + (valve if radius < epicardium else rv_valve) / SKELETON_MM
+            opening = _share(_between(tables, t, k, 0, part) - radius, per_width)
+            filling = muscle + (scene[5] - muscle) * opening
+            value = _over(value, filling, min(max(skeleton, 0.0), 1.0))
+        wall, blood, bright = _chambers(
+            chambers, t, chamber_counts[t], x + 1.5 * coarse, y + 1.5 * swirl, per_width
+        )
         value = _over(value, muscle, wall)
         flowing = scene[10] * (0.7 * coarse + 0.4 * swirl)
         value = _over(value, bright * (1.0 + flowing), blood)
@@ -346,46 +385,47 @@ def _paint_pixel(
     below = _share(valve, 1.0 / scene[20])
     rv_below = _share(rv_valve, 1.0 / scene[20])
 
-    epicardium = _between(tables, t, k, 1, part)
-    outer = _between(tables, t, k, 3, part)
-    ring = _share((epicardium - radius) * tables[t, k, 9], per_width) if epicardium > 0.0 else 0.0
     rv = 0.0
     if outer - epicardium > 0.05 and ring < 1.0:
         cavity = _between(tables, t, k, 2, part)
         is_wall = min((outer - epicardium) * tables[t, k, 11] * per_width, 1.0)
         is_cavity = min((cavity - epicardium) * tables[t, k, 10] * per_width, 1.0)
         depth = (cavity - radius) * tables[t, k, 10]
-        wall = _share((outer - radius) * tables[t, k, 11], per_width) * is_wall * rv_below
-        value = _over(value, muscle, wall)
-        shown = 1.0 - (1.0 - shown) * (1.0 - wall)
+        wall = _share((outer - radius) * tables[t, k, 11], per_width) * is_wall
         rv = _share(depth, per_width) * is_cavity
-        if rv > 0.0 and rv_below > 0.0:
-            bite = _between(tables, t, k, 6, part)
-            blood = _rv_content(
-                x, y, depth, bite, t, levels, rv_rods, rod_counts, tile, texture_at, scene,
-                per_width, coarse, swirl, fine, muscle,
-            )  # fmt: skip
-            value = _over(value, blood, rv * rv_below)
+        if rv_below > 0.0 and wall > 0.0:
+            inside = _over(value, muscle, wall)
+            if rv > 0.0:
+                bite = _between(tables, t, k, 6, part)
+                blood = _rv_content(
+                    x, y, depth, bite, t, levels, rv_rods, rod_counts, tile, texture_at, scene,
+                    per_width, coarse, swirl, fine, muscle,
+                )  # fmt: skip
+                inside = _over(inside, blood, rv)
+            value = _over(value, inside, rv_below)
+            shown = 1.0 - (1.0 - shown) * (1.0 - wall * rv_below)
         if rv_valve < scene[20]:
             value = _over(value, muscle, rv * _leaflet(rv_valve, scene[20]))
 
     lv = 0.0
     if ring > 0.0:
-        value = _over(value, muscle, ring * below)
-        shown = 1.0 - (1.0 - shown) * (1.0 - ring * below)
         endocardium = _between(tables, t, k, 0, part)
+        depth = (endocardium - radius) * tables[t, k, 8]
         if endocardium > 0.2:
-            depth = (endocardium - radius) * tables[t, k, 8]
             lv = min(_share(depth, per_width), ring)
-            if lv > 0.0 and below > 0.0:
+        if below > 0.0:
+            inside = _over(value, muscle, ring)
+            if lv > 0.0:
                 bite = _between(tables, t, k, 5, part)
                 blood = _lv_content(
                     x, y, depth, bite, t, levels, lv_rods, rod_counts, scene, per_width,
                     coarse, swirl, fine, muscle, valve,
                 )  # fmt: skip
-                value = _over(value, blood, lv * below)
-            if valve < scene[20]:
-                value = _over(value, muscle, lv * _leaflet(valve, scene[20]))
+                inside = _over(inside, blood, lv)
+            value = _over(value, inside, below)
+            shown = 1.0 - (1.0 - shown) * (1.0 - ring * below)
+        if valve < scene[20]:
+            value = _over(value, muscle, lv * _leaflet(valve, scene[20]))
     drawn = _share(valve, 1.0)
     return (
         value,

@@ -349,7 +349,7 @@ def _paint(
     """One thick slice over what lies behind it."""
     heart = subject.heart
     length = heart.length(contraction)
-    swift = height < 0.25 * length or abs(height - length) < thickness
+    swift = height < 0.25 * length or abs(height - length) < 0.7 * thickness
     heights = [height + k * thickness for k in (MANY_LEVELS if swift else FEW_LEVELS)]
     count = len(heights)
     details = _details(subject.texture_seed)
@@ -468,7 +468,7 @@ def _pack(
     radius = max(float(section.endocardium.mean()), 0.1)
     # Trabeculae keep their bulk while the cavity closes round them.
     packed = min((heart.radius_ed / radius) ** 0.5, 2.2)
-    rough = (LEAST_ROUGHNESS + subject.trabeculation[0]) * max(1.35 - height, 0.1)
+    rough = (LEAST_ROUGHNESS + subject.trabeculation[0]) * max(1.25 - height, 0.1)
     depth = min(2.6 * rough * packed, 0.55 * radius)
     smooth_septum = 1.0 - 0.65 * np.exp(-0.5 * (ANGLE_TABLE / np.float32(0.7)) ** 2)
     trabeculae = depth * smooth_septum * _at_step(details.teeth, z)
