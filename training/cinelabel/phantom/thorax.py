@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numba import njit
 
+from cinelabel.phantom.anatomy import Heart
 from cinelabel.phantom.settings import PhantomSettings
 
 TISSUE_NAMES = (
@@ -49,6 +50,10 @@ SEPTUM_DIRECTION = (0.66, 0.74, 0.02)
 """Mean direction from the left ventricle to the right one: right and anterior."""
 SLICE_MM = 7.0
 """Thickness over which borders oblique to the plane are softened."""
+SECTORS = 64
+"""Directions in which the heart's envelope is tabulated."""
+ENVELOPE_START, ENVELOPE_STEP, ENVELOPE_ABOVE = -15.0, 5.0, 45.0
+"""Heights of the envelope's rows from the apex to above the valves (mm)."""
 LATTICE = 32
 """Points along each edge of the periodic noise lattice."""
 
@@ -76,14 +81,10 @@ BODY = np.dtype(
             "dome_right",
             "dome_left",
             "diaphragm_tilt",
-            "envelope",  # mm by which mediastinal fat exceeds the heart's envelope
+            "margin",  # mm by which mediastinal fat exceeds the heart's envelope
             "fillet",  # size of the cardiophrenic fat pads
-            "septal",
-            "lateral",
-            "anterior",
-            "inferior",
-            "apical",
-            "basal",
+            "axis_tilt_x",  # shift of the heart's axis for each mm upwards
+            "axis_tilt_y",
             "liver_left",
             "liver_height",
             "spine_pitch",
@@ -151,6 +152,9 @@ class Thorax:
         heart_centre: RAS of the middle of the LV axis, heart frame (0, 0, length_ed / 2), mm.
         axis_middle: length_ed / 2 in mm.
         body: one record of `BODY`, shape (1,).
+        envelope: float32 (heights, SECTORS), the pericardium's distance from the axis in mm, at
+            heights ENVELOPE_START + k ENVELOPE_STEP above the apex. Sectors divide evenly the
+            "diamond" angle y / (|x| + |y|), continued round the circle, which needs no arctangent.
         organs: records of `ORGAN`, in painting order.
         tubes: records of `TUBE`, in painting order.
         lattice: float32 (LATTICE,) * 3 periodic noise of unit variance.
@@ -160,6 +164,7 @@ class Thorax:
     heart_centre: np.ndarray
     axis_middle: float
     body: np.ndarray
+    envelope: np.ndarray
     organs: np.ndarray
     tubes: np.ndarray
     lattice: np.ndarray
@@ -168,7 +173,7 @@ class Thorax:
 def sample_thorax(
     rng: np.random.Generator,
     tissues: Signals,
-    heart: Any,
+    heart: Heart,
     settings: PhantomSettings | None = None,
 ) -> Thorax:
     """A body for a heart: the RV near the anterior chest wall, the inferior wall on the diaphragm.
@@ -176,25 +181,27 @@ def sample_thorax(
     Args:
         rng: source of randomness; the same state gives the same body.
         tissues: signals (their names only are used, so that one body serves many scanners).
-        heart: a `Heart`; `length_ed` and `reach_mm()` are used.
+        heart: the heart; its group, length and pericardium at ED are used.
         settings: `organs` False gives a plain background.
     """
     settings = settings or PhantomSettings()
     axes = _sample_axes(rng)
-    reach = _reach(heart)
     middle = 0.5 * float(heart.length_ed)
     size = _body_size(rng, heart)
-    body = _sample_body(rng, heart, reach, size)
+    body = _sample_body(rng, heart, size)
     body["plain"] = 0.0 if settings.organs else 1.0
-    centre = _place_heart(rng, body, axes, size)
+    envelope = _sample_envelope(heart)
+    surface = _heart_surface(body, axes, envelope, middle)
+    centre = _place_heart(rng, body, surface, size)
     lattice = rng.standard_normal((LATTICE, LATTICE, LATTICE), dtype=np.float32)
     return Thorax(
         heart_axes=axes,
         heart_centre=centre,
         axis_middle=middle,
         body=body,
+        envelope=envelope,
         organs=_sample_organs(rng, body, size),
-        tubes=_sample_tubes(rng, body, axes, centre, size),
+        tubes=_sample_tubes(rng, body, centre + axes[:, 2] * (middle + 27.0), size),
         lattice=np.clip(lattice, -2.0, 2.0),
     )
 
@@ -211,44 +218,48 @@ def _sample_axes(rng: np.random.Generator) -> np.ndarray:
     return np.stack([lateral, anterior, basal], axis=1)
 
 
-def _reach(heart: Any) -> dict[str, float]:
-    """How far the heart reaches from the LV axis at ED (mm)."""
-    if hasattr(heart, "reach_mm"):
-        return {name: float(value) for name, value in heart.reach_mm().items()}
-    outer = float(heart.radius_ed + heart.wall)
-    return {
-        "anterior": outer,
-        "inferior": outer,
-        "septal": outer + float(heart.rv_depth),
-        "lateral": outer,
-    }
+def _sectors() -> tuple[np.ndarray, np.ndarray]:
+    """Directions of the envelope's sectors in the heart frame: (x, y) with |x| + |y| = 1."""
+    turn = np.arange(SECTORS) * (4.0 / SECTORS)
+    across = np.where(turn < 2.0, 1.0 - turn, turn - 3.0)
+    along = np.where(turn < 1.0, turn, np.where(turn < 3.0, 2.0 - turn, turn - 4.0))
+    return across, along
 
 
-def _body_size(rng: np.random.Generator, heart: Any) -> float:
+def _sample_envelope(heart: Heart) -> np.ndarray:
+    """The pericardium at ED, mm from the axis: float32 (heights, SECTORS); see `Thorax`."""
+    across, along = _sectors()
+    angle = np.arctan2(along, -across) + np.pi
+    rows = []
+    for height in np.arange(ENVELOPE_START, heart.length_ed + ENVELOPE_ABOVE, ENVELOPE_STEP):
+        outline = heart.section(float(height), 0.0).pericardium
+        index = np.round(angle * (len(outline) / (2 * np.pi))).astype(int) % len(outline)
+        rows.append(outline[index])
+    return np.asarray(rows, np.float32)
+
+
+def _body_size(rng: np.random.Generator, heart: Heart) -> float:
     """Linear size of the body relative to an adult's."""
-    if getattr(heart, "group", "") == "child":
+    if heart.group == "child":
         return float(np.clip(heart.length_ed / 88.0 * rng.uniform(0.95, 1.1), 0.5, 0.95))
     grown = 0.65 + 0.35 * float(heart.length_ed) / 88.0
     return float(np.clip(grown * rng.normal(1.0, 0.06), 0.8, 1.2))
 
 
-def _sample_body(
-    rng: np.random.Generator, heart: Any, reach: dict[str, float], size: float
-) -> np.ndarray:
-    group = getattr(heart, "group", "")
+def _sample_body(rng: np.random.Generator, heart: Heart, size: float) -> np.ndarray:
+    group = heart.group
     fat = float(np.clip(rng.gamma(2.6, 5.5), 3.0, 42.0))
     if group == "obese":
         fat = rng.uniform(20.0, 42.0)
     elif group in ("athlete", "child"):
         fat = min(fat, 12.0)
     female = rng.random() < 0.45 and group != "child"
-    length = float(heart.length_ed)
     values = {
         "half_width": size * rng.normal(128.0, 8.0),
         "half_depth": size * rng.normal(86.0, 7.0),
         "corner": rng.uniform(0.75, 0.98),
         "top": size * rng.uniform(140.0, 185.0),
-        "slope": rng.uniform(0.05, 0.20),
+        "slope": rng.uniform(-0.02, 0.14),
         "rib_layer": size * rng.uniform(8.0, 11.0),
         "rib_pitch": size * rng.uniform(24.0, 30.0),
         "rib_phase": rng.uniform(0.0, 1.0),
@@ -264,21 +275,17 @@ def _sample_body(
         "dome_right": size * rng.uniform(8.0, 26.0),
         "dome_left": size * rng.uniform(0.0, 22.0),
         "diaphragm_tilt": size * rng.uniform(-4.0, 14.0),
-        "envelope": rng.uniform(-14.0, -4.0) + 0.22 * fat,
+        "margin": rng.uniform(-5.0, -1.0) + 0.08 * fat,
         "fillet": rng.uniform(2.0, 18.0) + 0.9 * fat,
-        "septal": reach["septal"],
-        "lateral": reach["lateral"],
-        "anterior": reach["anterior"],
-        "inferior": reach["inferior"],
-        "apical": 0.5 * length + 9.0,
-        "basal": 0.5 * length + rng.uniform(8.0, 22.0),
+        "axis_tilt_x": heart.axis_tilt[0],
+        "axis_tilt_y": heart.axis_tilt[1],
         "liver_left": size * rng.uniform(35.0, 100.0),
         "liver_height": size * rng.uniform(120.0, 185.0),
         "spine_pitch": size * rng.uniform(26.0, 32.0),
         "spine_phase": rng.uniform(0.0, 1.0),
         "spine_radius": size * rng.uniform(15.0, 18.5),
         "mediastinum": size * rng.uniform(14.0, 23.0),
-        "junction": rng.uniform(-6.0, 1.5) + 0.10 * fat,
+        "junction": rng.uniform(1.5, 4.0) + 0.12 * fat if rng.random() < 0.35 else -8.0,
         "bowel": rng.uniform(0.15, 0.5) + 0.012 * fat,
         "warp": rng.uniform(2.0, 5.0),
         "plain": 0.0,
@@ -289,27 +296,26 @@ def _sample_body(
     return body
 
 
-def _heart_surface(body: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Points of the heart's envelope relative to its centre in RAS, float32 (k, 3)."""
-    golden = np.pi * (3.0 - np.sqrt(5.0))
-    index = np.arange(240)
-    height = 1.0 - 2.0 * (index + 0.5) / 240
-    ring = np.sqrt(1.0 - height**2)
-    x, y = ring * np.cos(golden * index), ring * np.sin(golden * index)
-    first = body[0]
-    x = np.where(x < 0.0, x * first["septal"], x * first["lateral"])
-    y = np.where(y < 0.0, y * first["inferior"], y * first["anterior"])
-    z = np.where(height < 0.0, height * first["apical"], height * (first["apical"] - 4.0))
-    return (np.stack([x, y, z], axis=1) @ axes.T).astype(np.float32)
+def _heart_surface(
+    body: np.ndarray, axes: np.ndarray, envelope: np.ndarray, middle: float
+) -> np.ndarray:
+    """Points of the ventricles' envelope relative to the heart centre in RAS, float32 (k, 3)."""
+    across, along = _sectors()
+    radius = envelope / np.hypot(across, along)
+    rise = ENVELOPE_START + ENVELOPE_STEP * np.arange(len(envelope))[:, None] - middle
+    x = radius * across + float(body["axis_tilt_x"][0]) * rise
+    y = radius * along + float(body["axis_tilt_y"][0]) * rise
+    points = np.stack([x, y, np.broadcast_to(rise, x.shape)], axis=-1)
+    ventricles = (envelope > 3.0) & (rise < middle)
+    return (points[ventricles] @ axes.T).astype(np.float32)
 
 
 def _place_heart(
-    rng: np.random.Generator, body: np.ndarray, axes: np.ndarray, size: float
+    rng: np.random.Generator, body: np.ndarray, surface: np.ndarray, size: float
 ) -> np.ndarray:
     """Heart centre in RAS; widens the chest for a large heart and raises the diaphragm to it."""
-    surface = _heart_surface(body, axes)
     left = -size * rng.normal(28.0, 7.0)
-    gap = float(rng.uniform(-12.0, 3.0))
+    gap = float(rng.uniform(-8.0, 3.0))
     for _ in range(4):
         low, high = -90.0, 120.0
         for _ in range(18):
@@ -325,14 +331,9 @@ def _place_heart(
             break
         body["half_depth"] += 0.5 * deficit + 1.0
         body["half_width"] += 0.3 * deficit
-    floor = _floor(body[0], points)
-    overlap = rng.uniform(3.0, 15.0)
-    body["diaphragm_top"] += np.float32((points[:, 2] - floor).min() + overlap)
+    overlap = rng.uniform(2.0, 10.0)
+    body["diaphragm_top"] += np.float32(_least_height(body[0], points) + overlap)
     return np.array([left, forward, 0.0])
-
-
-def _floor(body: np.void, points: np.ndarray) -> np.ndarray:
-    return np.array([_diaphragm(body, point[0], point[1])[0] for point in points])
 
 
 def _organ(
@@ -526,10 +527,9 @@ def _chain(
 
 
 def _sample_tubes(
-    rng: np.random.Generator, body: np.ndarray, axes: np.ndarray, centre: np.ndarray, size: float
+    rng: np.random.Generator, body: np.ndarray, base: np.ndarray, size: float
 ) -> np.ndarray:
     """Vessels of lung and liver, great vessels, airways, oesophagus and arms."""
-    base = centre + axes[:, 2] * float(body["apical"][0] + 18.0)
     parts = []
     for side in (-1.0, 1.0):
         hilum = np.array([side * 36.0 * size, base[1] + 2.0, base[2] + 14.0 * size])
@@ -538,7 +538,7 @@ def _sample_tubes(
             out + [(0.5, 0.4, 1.2), (0.9, -0.8, -0.5), (1, 0.2, -0.2), (0.4, 1, 0.5)]
         ) * np.array([side, 1.0, 1.0])
         headings = headings + rng.normal(0.0, 0.25, headings.shape)
-        forks = _tree(rng, hilum, headings, 4.2 * size, 26.0 * size, 7, 0.55)
+        forks = _tree(rng, hilum, headings, 4.0 * size, 24.0 * size, 7, 0.6)
         parts.append(_tubes_of(forks, IN_LUNG, float(rng.uniform(0.8, 1.2))))
     parts += _liver_vessels(rng, body, size)
     parts += _great_vessels(rng, body, base, size)
@@ -653,6 +653,7 @@ def paint_thorax(
         return image, moving
     _paint_body(
         thorax.body[0],
+        _outline(thorax.envelope, float(height_mm)),
         thorax.organs,
         thorax.tubes,
         thorax.lattice,
@@ -721,7 +722,7 @@ def _noise(lattice, r, a, s):  # type: ignore[no-untyped-def]
 @njit(cache=True, fastmath=True, nogil=True)
 def _cage(body, r, a, s):  # type: ignore[no-untyped-def]
     """Depth inside the chest cavity (mm, negative outside) and its outward normal."""
-    rise = max(s - 20.0, 0.0) / body.top
+    rise = max(s - 30.0, 0.0) / body.top
     width = body.half_width * (1.0 - 0.42 * min(rise, 1.2) ** 2)
     depth = body.half_depth * (1.0 - 0.30 * min(rise, 1.2) ** 2)
     round_ = body.corner * depth
@@ -761,10 +762,20 @@ def _diaphragm(body, r, a):  # type: ignore[no-untyped-def]
     return height, slope_r, slope_a
 
 
+@njit(cache=True, nogil=True)
+def _least_height(body, points):  # type: ignore[no-untyped-def]
+    """Least height of the points above the diaphragm."""
+    least = 1e9
+    for index in range(points.shape[0]):
+        floor = _diaphragm(body, points[index, 0], points[index, 1])[0]
+        least = min(least, points[index, 2] - floor)
+    return least
+
+
 @njit(cache=True, fastmath=True, nogil=True)
 def _spine_line(body, s):  # type: ignore[no-untyped-def]
     """A of the middle of the vertebral bodies at height s."""
-    rise = max(s - 20.0, 0.0) / body.top
+    rise = max(s - 30.0, 0.0) / body.top
     depth = body.half_depth * (1.0 - 0.30 * min(rise, 1.2) ** 2)
     return -depth - body.slope * max(s, -80.0) + 0.85 * body.spine_radius
 
@@ -871,13 +882,32 @@ def _spine(body, signals, value, r, a, s, width):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _sac(body, x, y, z):  # type: ignore[no-untyped-def]
+def _outline(envelope, height):  # type: ignore[no-untyped-def]
+    """The envelope's radii in a plane; beside its ends they shrink as the distance grows."""
+    row = np.full(SECTORS, -1e3, np.float32)
+    place = min(max((height - ENVELOPE_START) / ENVELOPE_STEP, 0.0), envelope.shape[0] - 1.001)
+    first = int(place)
+    share = place - first
+    outside = abs(height - ENVELOPE_START - ENVELOPE_STEP * place)
+    for sector in range(SECTORS):
+        low, high = envelope[first, sector], envelope[first + 1, sector]
+        row[sector] = low + (high - low) * share - 0.8 * outside
+        for index in range(envelope.shape[0]):
+            away = abs(height - ENVELOPE_START - ENVELOPE_STEP * index)
+            row[sector] = max(row[sector], envelope[index, sector] - 0.8 * away)
+    return row
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _sac(body, row, x, y, z):  # type: ignore[no-untyped-def]
     """Depth inside the heart's envelope; x, y, z from the middle of the LV axis."""
-    ex = x / (body.septal if x < 0.0 else body.lateral)
-    ey = y / (body.inferior if y < 0.0 else body.anterior)
-    ez = z / (body.apical if z < 0.0 else body.basal)
-    shell = np.sqrt(ex * ex + ey * ey + ez * ez) + 1e-6
-    return (1.0 - shell) * np.sqrt(x * x + y * y + z * z) / shell
+    x, y = x - body.axis_tilt_x * z, y - body.axis_tilt_y * z
+    turn = y / (abs(x) + abs(y) + 1e-6)
+    turn = (2.0 - turn if x < 0.0 else turn + 4.0) * (0.25 * SECTORS)
+    first = int(turn)
+    share = turn - first
+    low, high = row[first % SECTORS], row[(first + 1) % SECTORS]
+    return low + (high - low) * share - np.sqrt(x * x + y * y)
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -900,10 +930,12 @@ def _inside(body, signals, lattice, r, a, s, sac, depth, tilt, width):  # type: 
     front = _step(-0.35, 0.35, a / body.half_depth)
     wide = body.mediastinum + (body.junction - body.mediastinum) * front
     column = wide * (1.0 + 0.25 * sway) - abs(r + 4.0 + 7.0 * sway * front)
-    heart = sac + body.envelope
+    heart = sac + body.margin
     blend = max(1.0 - abs(heart - below) / (body.fillet + 0.1), 0.0)
     pad = max(heart, below) + 0.25 * body.fillet * blend * blend
     pad = max(pad, column)
+    near = max(1.0 - abs(heart + depth) / (0.8 * body.fillet + 6.0), 0.0)
+    pad = max(pad, max(heart, -depth) + (0.2 * body.fillet + 1.5) * near * near)
     outer = width + 1.5
     full = _soft(pad, outer)
     value += (fat - value) * full
@@ -1073,7 +1105,7 @@ def _warp(lattice, corner, amount, stride, warped):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _paint_body(body, organs, tubes, lattice, signals, corner, pixel, texture, image, moving):  # type: ignore[no-untyped-def]
+def _paint_body(body, row, organs, tubes, lattice, signals, corner, pixel, texture, image, moving):  # type: ignore[no-untyped-def]
     """The whole body on one plane, in place; see `paint_thorax`."""
     rows, columns = image.shape
     warped = np.empty((rows, columns, 3), np.float32)
@@ -1086,7 +1118,7 @@ def _paint_body(body, organs, tubes, lattice, signals, corner, pixel, texture, i
             depth, nr, na, ns = _cage(body, r, a, s)
             x = corner[0, 3] + i * corner[1, 3] + j * corner[2, 3]
             y = corner[0, 4] + i * corner[1, 4] + j * corner[2, 4]
-            sac = _sac(body, x, y, corner[0, 5])
+            sac = _sac(body, row, x, y, corner[0, 5])
             room = max(1.0 - abs(sac + 1.0 - depth) / 14.0, 0.0)
             depth = max(depth, sac + 1.0) + 3.5 * room * room
             width = pixel + min(SLICE_MM * abs(nr * tilt[0] + na * tilt[1] + ns * tilt[2]), 5.0)
