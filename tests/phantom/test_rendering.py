@@ -312,3 +312,41 @@ def test_readers_draw_the_middle_of_the_ventricle_and_not_beyond_its_ends() -> N
     assert readers_draw(heart, 0.5 * length, 0.0)
     assert not readers_draw(heart, length + 3.0, 0.0)
     assert not readers_draw(heart, -40.0, 0.0)
+
+
+def test_roughness_darkens_the_cavity_and_leaves_the_labels_alone(thorax: Thorax) -> None:
+    smooth, rough = (subject_of(thorax, 2, "normal", rough=value) for value in (0.0, 1.5))
+    view = plane((128, 128), 1.4)
+    height = 0.3 * smooth.heart.length_ed
+    even, labels = render(smooth, view, height, 4.0, 0.0, empty(view))
+    uneven, same = render(rough, view, height, 4.0, 0.0, empty(view))
+    assert np.array_equal(labels, same)
+    for part in (LV, RV):
+        assert uneven[labels == part.value].mean() < 0.97 * even[labels == part.value].mean()
+
+
+def test_chambers_above_the_valves_are_bright_and_parted_by_darker_walls(thorax: Thorax) -> None:
+    subject = subject_of(thorax, 2, "normal")
+    heart = subject.heart
+    height = heart.length_ed + 22.0
+    chambers = {body.name: body for body in heart.chambers(height, 0.0)}
+    view = plane((200, 200), 1.0, (-15.0, 0.0))
+    image, labels = render(subject, view, height, 1.0, 0.0, empty(view))
+    rise = height - 0.5 * heart.length_ed
+    shift = np.array(heart.axis_tilt) * rise
+
+    def at(name: str) -> np.ndarray:
+        return np.array([chambers[name].x, chambers[name].y]) + shift
+
+    def seen(place: np.ndarray) -> float:
+        nearest = np.hypot(view.x - place[0], view.y - place[1]).argmin()
+        return float(image.ravel()[nearest])
+
+    assert not labels.any()
+    for name in ("left_atrium", "aorta", "right_atrium"):
+        assert seen(at(name)) > 0.7
+    between = [
+        seen(at("aorta") + share * (at("left_atrium") - at("aorta")))
+        for share in np.linspace(0.0, 1.0, 60)
+    ]
+    assert min(between) < 0.65
