@@ -508,3 +508,32 @@ def _rv_content(
     if rod_counts[t, 1] > 0:
         solid = max(solid, _rods(rods, t, rod_counts[t, 1], x, y, swirl, per_width))
     return blood + (muscle - blood) * solid
+
+
+@njit(cache=True, nogil=True)
+def drop_specks(labels: np.ndarray, value: int, least: float) -> None:
+    """Set pieces of `value` of less than `least` pixels (joined by edges) to 0, in place."""
+    rows, columns = labels.shape
+    seen = np.zeros((rows, columns), np.bool_)
+    piece = np.empty((rows * columns, 2), np.int32)
+    for i in range(rows):
+        for j in range(columns):
+            if labels[i, j] != value or seen[i, j]:
+                continue
+            seen[i, j] = True
+            piece[0, 0], piece[0, 1] = i, j
+            count, at = 1, 0
+            while at < count:
+                for side in range(4):
+                    k = piece[at, 0] + (side == 0) - (side == 1)
+                    m = piece[at, 1] + (side == 2) - (side == 3)
+                    if not (0 <= k < rows and 0 <= m < columns) or seen[k, m]:
+                        continue
+                    if labels[k, m] == value:
+                        seen[k, m] = True
+                        piece[count, 0], piece[count, 1] = k, m
+                        count += 1
+                at += 1
+            if count < least:
+                for at in range(count):
+                    labels[piece[at, 0], piece[at, 1]] = 0

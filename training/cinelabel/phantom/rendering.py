@@ -9,7 +9,7 @@ Labels follow the readers of ACDC (Bernard et al. 2018): papillary muscles and t
 the cavity; the basal slice is the last with muscle on at least half of the circumference; an open
 ring is drawn as muscle where muscle is, and the cavity is closed by the straight line across the
 gap; the right ventricle is drawn to its valve, without the infundibulum above, and not where the
-left one is not.
+left one is not; specks are not drawn.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from cinelabel.phantom.heart_painting import (
     ROD_VALUES,
     SCENE_VALUES,
     TABLES,
+    drop_specks,
     noise_tile,
     pack_section,
     paint_heart,
@@ -50,6 +51,8 @@ WOBBLE_MM = 0.7
 """Spread of the smooth displacement that keeps borders from being regular."""
 LINE_MM = 1.3
 """Thickness of the pericardium's dark line."""
+SPECK_MM2 = 20.0
+"""Pieces of muscle or right ventricle smaller than this are not drawn."""
 LEAST_ROUGHNESS = 0.2
 """Trabeculation that every heart has."""
 LEAST_TEXTURE = 0.025
@@ -167,7 +170,10 @@ def render(
     painted = _paint(subject, view, height, thickness, contraction, behind.signal)
     labels = np.zeros(painted.signal.shape, np.uint8)
     if painted.box is not None and painted.drawn:
-        labels[painted.box] = _labels(painted.shares)
+        drawn = _labels(painted.shares)
+        for part in (MYO, RV):
+            drop_specks(drawn, part.value, SPECK_MM2 / view.pixel**2)
+        labels[painted.box] = drawn
     return painted.signal, labels
 
 
@@ -414,7 +420,7 @@ def _labels(shares: np.ndarray) -> np.ndarray:
     rest = 1.0 - shares.sum(0)
     best = shares.argmax(0)
     values = np.array([LV.value, MYO.value, RV.value], np.uint8)[best]
-    return np.where(np.take_along_axis(shares, best[None], 0)[0] > rest, values, 0)
+    return np.where(np.take_along_axis(shares, best[None], 0)[0] > rest, values, np.uint8(0))
 
 
 def _index(angle: float) -> int:
