@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -11,8 +11,15 @@ from cinelabel.core.errors import InputError
 from cinelabel.core.grid import Grid
 from cinelabel.core.measures import MYOCARDIAL_DENSITY_G_PER_ML
 from cinelabel.phantom.acquisition import Scanner, grey_values, sample_scanner, zero_fill
-from cinelabel.phantom.anatomy import sample_heart
-from cinelabel.phantom.breathing import Manner, SliceMotion, sample_motion, study_grade
+from cinelabel.phantom.anatomy import GROUPS, sample_heart
+from cinelabel.phantom.breathing import (
+    Habit,
+    Manner,
+    SliceMotion,
+    sample_habit,
+    sample_motion,
+    study_grade,
+)
 from cinelabel.phantom.rendering import Background, Plane, Subject, plane, render
 from cinelabel.phantom.scanning import (
     ScannedSlice,
@@ -70,6 +77,10 @@ def sample_subject(
     Raises:
         InputError: for a group that the population does not have.
     """
+    if group is not None and group not in GROUPS:
+        raise InputError(
+            f"there is no group '{group}'", remedy=f"Known are {', '.join(GROUPS)}"
+        )
     settings = settings or PhantomSettings()
     heart = sample_heart(rng, group, settings)
     tissues = sample_tissues(rng, settings)
@@ -87,7 +98,7 @@ class StudyPlan:
     """Who is scanned and how: drawn before anything is rendered.
 
     `middle` is the heart-frame position (mm) of the middle of the pictures, `heights` those of the
-    slices above the apex in the order of the stack.
+    slices above the apex in the order of the stack, `habits` how this person breathes.
     """
 
     seed: int
@@ -96,6 +107,7 @@ class StudyPlan:
     geometry: StackGeometry
     middle: tuple[float, float]
     heights: tuple[float, ...]
+    habits: Mapping[Manner, Habit]
 
     @property
     def coverage(self) -> dict[str, bool]:
@@ -122,7 +134,8 @@ def plan_study(
     geometry = geometry or _fitted(_sample_geometry(rng), subject)
     heights = _slice_heights(subject, geometry, rng)
     middle = (float(rng.normal(-12.0, 12.0)), float(rng.normal(0.0, 12.0)))
-    return StudyPlan(seed, subject, scanner, geometry, middle, tuple(heights))
+    habits = {manner: sample_habit(rng, manner) for manner in Manner}
+    return StudyPlan(seed, subject, scanner, geometry, middle, tuple(heights), habits)
 
 
 def make_study(
@@ -204,7 +217,8 @@ def _take_slice(
     geometry = plan.geometry
     size, pixel = _acquired_grid(geometry)
     how = manner or Manner(int(rng.choice(list(MIXED), p=list(MIXED.values()))))
-    motion = sample_motion(rng, how, n_lines=len(acquired_lines(size, pixel, plan.scanner)))
+    lines = len(acquired_lines(size, pixel, plan.scanner))
+    motion = sample_motion(rng, how, n_lines=lines, habit=plan.habits[how])
     # The heart lies `offset` (heart frame) from where it was planned, and is seen from -offset.
     offset = np.asarray(motion.hold_offset) @ np.asarray(plan.subject.thorax.heart_axes)
     centre = (plan.middle[0] - float(offset[0]), plan.middle[1] - float(offset[1]))
@@ -363,6 +377,8 @@ def _truth(
         },
         "coverage": plan.coverage,
         "field_strength_t": plan.subject.tissues.field_strength,
+        "flip_degrees": plan.subject.tissues.flip_degrees,
+        "repetition_ms": plan.subject.tissues.repetition_ms,
         "scanner": asdict(plan.scanner),
         "slices": slices,
     }
