@@ -31,8 +31,8 @@ CHAMBER_VALUES = 10
 reaches from its centre, signal."""
 PRESSED_MM = 11.0
 """How far from their contact neighbouring chambers are flattened."""
-SKELETON_MM = 9.0
-"""Height above the valve planes over which muscle and fibrous rings give way to fat."""
+CLOSING = (2.2, 0.9)
+"""How far the ventricles' outer and inner borders come in a mm of height above the valves."""
 SCENE_VALUES = 24
 """Values that hold for all levels: see `paint_heart`."""
 
@@ -369,12 +369,18 @@ def _paint_pixel(
     outer = _between(tables, t, k, 3, part)
     ring = _share((epicardium - radius) * tables[t, k, 9], per_width) if epicardium > 0.0 else 0.0
     if chamber_counts[t] > 0 and (valve < 6.0 or rv_valve < 6.0):
-        # Above the valves: blood in their openings, fibrous rings round them, fat further up.
+        # Above the valves both ventricles close like domes, which the chambers then lie over; a
+        # flat end would leave broad bands where blood and opposed fat cancel.
         if radius < outer:
-            skeleton = 1.0 + (valve if radius < epicardium else rv_valve) / SKELETON_MM
-            opening = _share(_between(tables, t, k, 0, part) - radius, per_width)
-            filling = muscle + (scene[5] - muscle) * opening
-            value = _over(value, filling, min(max(skeleton, 0.0), 1.0))
+            above = max(-(valve if radius < epicardium else rv_valve), 0.0)
+            at, border, bright = 2, 10, scene[6]
+            edge = (outer - radius) * tables[t, k, 11]
+            if radius < epicardium:
+                at, border, bright = 0, 8, scene[5]
+                edge = (epicardium - radius) * tables[t, k, 9]
+            value = _over(value, muscle, _share(edge - CLOSING[0] * above, per_width))
+            depth = (_between(tables, t, k, at, part) - radius) * tables[t, k, border]
+            value = _over(value, bright, _share(depth - CLOSING[1] * above, per_width))
         wall, blood, bright = _chambers(
             chambers, t, chamber_counts[t], x + 1.5 * coarse, y + 1.5 * swirl, per_width
         )

@@ -269,7 +269,7 @@ class _Details:
     Attributes:
         texture: places in the noise tile, one a step of height, (steps, 2) cells.
         teeth: depth of the trabeculae by height and angle, about 0 to 2, (steps, ANGLES); of the
-            left and of the right ventricle.
+            left ventricle where it is wide and where it is narrow, of the right ventricle.
         line: strength of the pericardial line by angle, 0 to 1, (ANGLES,).
         rv_rods: angle (share of the RV's width, -1 to 1), share of the depth, length, width (mm),
             turn, lowest and highest height (share of the length), (k, 7).
@@ -278,6 +278,7 @@ class _Details:
 
     texture: np.ndarray
     teeth: np.ndarray
+    few_teeth: np.ndarray
     rv_teeth: np.ndarray
     line: np.ndarray
     rv_rods: np.ndarray
@@ -336,6 +337,7 @@ def _details(seed: int) -> _Details:
     return _Details(
         texture=rng.uniform(0.0, 256.0, (TEXTURE_STEPS, 2)),
         teeth=teeth(float(rng.uniform(90.0, 150.0))),
+        few_teeth=teeth(float(rng.uniform(35.0, 55.0))),
         rv_teeth=teeth(float(rng.uniform(70.0, 120.0))),
         line=np.clip(rng.uniform(0.1, 0.9) + wave, 0.0, 1.0).astype(np.float32),
         rv_rods=rv_rods,
@@ -477,7 +479,10 @@ def _pack(
     rough = (LEAST_ROUGHNESS + subject.trabeculation[0]) * max(1.25 - height, 0.1)
     depth = min(2.6 * rough * packed, 0.55 * radius)
     smooth_septum = 1.0 - 0.65 * np.exp(-0.5 * (ANGLE_TABLE / np.float32(0.7)) ** 2)
-    trabeculae = depth * smooth_septum * _at_step(details.teeth, z)
+    # The same trabeculae are fewer where the circumference is short.
+    many = np.float32(min(max((radius - 5.0) / 12.0, 0.0), 1.0))
+    teeth = many * _at_step(details.teeth, z) + (1 - many) * _at_step(details.few_teeth, z)
+    trabeculae = depth * smooth_septum * teeth
     rv_rough = (LEAST_ROUGHNESS + subject.trabeculation[1]) * max(1.3 - height, 0.1)
     rv_depth = 2.6 * rv_rough * (1.0 + 0.5 * contraction)
     stand_off = np.maximum(section.rv_cavity - section.epicardium, 0.0)
@@ -490,7 +495,7 @@ def _pack(
         section.pericardium,
         trabeculae.astype(np.float32),
         rv_trabeculae.astype(np.float32),
-        details.line,
+        details.line * np.float32(min(float(section.pericardium.mean()) / 28.0, 1.0)),
         table,
     )
 
