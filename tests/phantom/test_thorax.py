@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cinelabel.phantom.settings import PhantomSettings
-from cinelabel.phantom.thorax import TISSUE_NAMES, Thorax, paint_thorax, sample_thorax
+from cinelabel.phantom.thorax import Thorax, paint_thorax, sample_thorax
+from cinelabel.phantom.thorax_painting import TISSUE_NAMES
 
 
 class Signals(dict):  # type: ignore[type-arg]
