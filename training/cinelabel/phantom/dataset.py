@@ -73,13 +73,13 @@ class TaskDefaults:
     scatter_mm: float
     beyond_apex: float
     beyond_base: float
-    apex: float = 0.14
-    transition: float = 0.16
+    apex: float = 0.12
+    transition: float = 0.14
 
 
 TASKS: dict[str, TaskDefaults] = {
-    "segmenter": TaskDefaults(scatter_mm=14.0, beyond_apex=0.05, beyond_base=0.11),
-    "locator": TaskDefaults(scatter_mm=38.0, beyond_apex=0.06, beyond_base=0.11),
+    "segmenter": TaskDefaults(scatter_mm=14.0, beyond_apex=0.04, beyond_base=0.07),
+    "locator": TaskDefaults(scatter_mm=38.0, beyond_apex=0.05, beyond_base=0.07),
 }
 
 
@@ -302,7 +302,8 @@ def _sample_motion(
 ) -> SliceMotion | None:
     if manner is None:
         return None
-    lines = acquired_lines(pose.view.x.shape, pose.view.pixel, scanner)
+    rows, columns = pose.view.x.shape
+    lines = acquired_lines((rows, columns), pose.view.pixel, scanner)
     return sample_motion(rng, manner, n_lines=len(lines))
 
 
