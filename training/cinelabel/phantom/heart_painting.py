@@ -31,8 +31,8 @@ CHAMBER_VALUES = 10
 reaches from its centre, signal."""
 PRESSED_MM = 11.0
 """How far from their contact neighbouring chambers are flattened."""
-CLOSING = (2.2, 0.9)
-"""How far the ventricles' outer and inner borders come in a mm of height above the valves."""
+CLOSING = (2.2, 0.9, 1.5)
+"""How far borders come in a mm of height above the valves: outer ones, LV and RV cavity."""
 SCENE_VALUES = 24
 """Values that hold for all levels: see `paint_heart`."""
 
@@ -373,14 +373,14 @@ def _paint_pixel(
         # flat end would leave broad bands where blood and opposed fat cancel.
         if radius < outer:
             above = max(-(valve if radius < epicardium else rv_valve), 0.0)
-            at, border, bright = 2, 10, scene[6]
+            at, border, bright, closing = 2, 10, scene[6], CLOSING[2]
             edge = (outer - radius) * tables[t, k, 11]
             if radius < epicardium:
-                at, border, bright = 0, 8, scene[5]
+                at, border, bright, closing = 0, 8, scene[5], CLOSING[1]
                 edge = (epicardium - radius) * tables[t, k, 9]
             value = _over(value, muscle, _share(edge - CLOSING[0] * above, per_width))
             depth = (_between(tables, t, k, at, part) - radius) * tables[t, k, border]
-            value = _over(value, bright, _share(depth - CLOSING[1] * above, per_width))
+            value = _over(value, bright, _share(depth - closing * above, per_width))
         wall, blood, bright = _chambers(
             chambers, t, chamber_counts[t], x + 1.5 * coarse, y + 1.5 * swirl, per_width
         )

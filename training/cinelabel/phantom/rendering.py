@@ -495,7 +495,7 @@ def _pack(
         section.pericardium,
         trabeculae.astype(np.float32),
         rv_trabeculae.astype(np.float32),
-        details.line * np.float32(min(float(section.pericardium.mean()) / 28.0, 1.0)),
+        details.line * np.float32(min(float(section.pericardium.mean()) / 30.0, 1.0) ** 2),
         table,
     )
 
