@@ -79,7 +79,7 @@ def contraction_at(phase: np.ndarray | float) -> np.ndarray:
     return np.where(phase < SYSTOLE, rising, 0.5 + 0.5 * np.cos(np.pi * filling))
 
 
-def acquired_lines(shape: tuple[int, int], pixel: float, scanner: Scanner) -> np.ndarray:
+def acquired_lines(shape: tuple[int, ...], pixel: float, scanner: Scanner) -> np.ndarray:
     """Indices of the lines of a picture's k-space that the protocol acquires, ascending."""
     axis = scanner.phase_axis
     kept = sampling((shape[axis], shape[1 - axis]), pixel, scanner)
