@@ -75,7 +75,7 @@ def test_the_wall_keeps_its_volume_while_it_contracts(group: str) -> None:
     for heart in cohort(group)[:8]:
         level = replace(heart, valve_tilt=(0.0, 0.0))
         ed, es = level.volumes_ml(0.0), level.volumes_ml(1.0)
-        assert es["MYO"] == pytest.approx(ed["MYO"], rel=0.02)
+        assert es["MYO"] == pytest.approx(ed["MYO"], rel=0.03)
 
 
 def test_the_cavity_of_an_ellipsoid_has_the_volume_of_the_formula() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -274,12 +275,14 @@ class Heart:
         rv_apex: where the RV begins, share of the LV's length.
         rv_window: half of the angle that the RV can take at base and apex (rad).
         rv_turn: where its free wall looks to: at the apex, and its change to the base (rad).
-        rv_sides: distance of its inferior and anterior border, in radii of the epicardium.
-        rv_spread: how far those borders lie further out, as a share of the depth.
+        rv_insertion: angles at the base between the middle of the septum and the RV's inferior
+            and anterior insertion (rad).
+        rv_flare: directions that its inferior and anterior side look to, from where the free wall
+            looks to (rad), 0.4 more at the base: beyond pi / 2 it widens away from the septum.
         rv_corner: stand-off of its anterior shoulder as a share of the depth.
         rv_sharpness: how angular the polygon is.
-        rv_outflow: how far its anterior side widens near the base, in radii.
-        rv_squeeze: how far its sides come in at ES, in radii.
+        rv_outflow: by how much its anterior insertion moves on near the base (rad).
+        rv_squeeze: by how much its insertions come in at ES (rad).
         rv_wall: thickness of its free wall (mm).
         rv_descent: of the tricuspid plane beyond the mitral plane's in systole (mm).
         fat: mean thickness of the fat between heart and pericardium (mm).
@@ -314,8 +317,8 @@ class Heart:
     rv_apex: float
     rv_window: tuple[float, float]
     rv_turn: tuple[float, float]
-    rv_sides: tuple[float, float]
-    rv_spread: float
+    rv_insertion: tuple[float, float]
+    rv_flare: tuple[float, float]
     rv_corner: float
     rv_sharpness: int
     rv_outflow: float
@@ -473,22 +476,24 @@ class Heart:
                 *(self.length_ed, self.descent, self.radius_ed, self.radius_es, *self.profile),
                 *(self.wall, self.wall_apex, self.obliteration, self.closing_turn),
                 *(self.rv_depth, self.rv_contraction, self.rv_apex, *self.rv_window),
-                *(*self.rv_turn, *self.rv_sides, self.rv_corner, self.rv_sharpness),
+                *(*self.rv_turn, *self.rv_insertion, self.rv_corner, self.rv_sharpness),
                 *(self.rv_outflow, self.rv_squeeze, self.rv_wall, self.rv_descent),
-                *(self.rv_valve[0], self.fat, self.rv_spread),
+                *(self.rv_valve[0], self.fat, *self.rv_flare),
             ],
             np.float32,
         )
+        shape = 1.0 + _waves(self.shape_waves)
+        flat = chord(self.flattening[1])
         forms = np.stack(
             [
                 1.0 + _waves(self.wall_waves),
-                1.0 + _waves(self.shape_waves),
-                np.exp(_level_area(_waves(self.closing))),
+                shape,
+                np.exp(_level_area(np.tanh(_waves(self.closing)), shape * flat)),
                 np.maximum(1.0 + _waves(self.fat_waves), 0.1),
                 np.cos(ANGLE_TABLE),
                 np.sin(ANGLE_TABLE),
                 chord(self.flattening[0]),
-                chord(self.flattening[1]),
+                flat,
             ]
         ).astype(np.float32)
         kinds = ((0, self.thickenings), (1, self.scars), (2, self.aneurysms))
@@ -509,9 +514,10 @@ def _waves(waves: Waves) -> np.ndarray:
     return total
 
 
-def _level_area(logarithm: np.ndarray) -> np.ndarray:
-    """A logarithmic form shifted so that it keeps the area of what it multiplies."""
-    return logarithm - np.float32(0.5 * np.log(np.mean(np.exp(2.0 * logarithm))))
+def _level_area(logarithm: np.ndarray, form: np.ndarray) -> np.ndarray:
+    """A logarithmic modulation shifted so that it keeps the area of the form it multiplies."""
+    gain = np.mean(form**2 * np.exp(2.0 * logarithm)) / np.mean(form**2)
+    return logarithm - np.float32(0.5 * np.log(gain))
 
 
 def _cut(body: Body, above: float, contraction: float) -> Chamber | None:
@@ -621,14 +627,14 @@ def _sample_shape(rng: np.random.Generator, group: str, ranges: Ranges) -> Heart
         rv_depth=30.0,
         rv_contraction=0.35,
         rv_apex=float(np.clip(rng.normal(0.10, 0.08), -0.02, 0.30)),
-        rv_window=(rng.uniform(1.35, 1.75), rng.uniform(0.85, 1.35)),
+        rv_window=(rng.uniform(1.5, 1.90), rng.uniform(1.1, 1.5)),
         rv_turn=(rng.uniform(-0.45, 0.05), rng.uniform(0.0, 0.55)),
-        rv_sides=(rng.uniform(0.72, 1.02), rng.uniform(0.72, 1.02)),
-        rv_spread=rng.uniform(0.12, 0.38),
-        rv_corner=rng.uniform(0.30, 0.75),
-        rv_sharpness=int(rng.choice([4, 6, 8, 10, 12], p=[0.15, 0.25, 0.25, 0.2, 0.15])),
-        rv_outflow=rng.uniform(0.05, 0.45),
-        rv_squeeze=rng.uniform(0.0, 0.12),
+        rv_insertion=(rng.normal(1.24, 0.15), rng.normal(1.22, 0.15)),
+        rv_flare=(rng.uniform(1.45, 1.85), rng.uniform(1.45, 1.85)),
+        rv_corner=rng.uniform(0.45, 1.0),
+        rv_sharpness=int(rng.choice([4, 6, 8, 10, 12], p=[0.25, 0.35, 0.22, 0.12, 0.06])),
+        rv_outflow=rng.uniform(0.0, 0.35),
+        rv_squeeze=rng.uniform(0.0, 0.14),
         rv_wall=rng.uniform(1.5, 3.6),
         rv_descent=rng.uniform(1.0, 8.0),
         fat=float(fat_low + (fat_high - fat_low) * rng.beta(1.0, 2.0)),
@@ -661,8 +667,8 @@ def _with_disease(rng: np.random.Generator, heart: Heart) -> Heart:
             flattening=(float(max(volume, 0.4 * pressure)), float(max(pressure, 0.3 * volume))),
             rv_wall=float(rng.uniform(2.0, 7.5)),
             rv_apex=float(rng.uniform(-0.05, 0.12)),
-            rv_sides=(rng.uniform(0.90, 1.15), rng.uniform(0.85, 1.15)),
-            rv_spread=float(rng.uniform(0.25, 0.55)),
+            rv_insertion=(rng.normal(1.30, 0.12), rng.normal(1.30, 0.12)),
+            rv_flare=(rng.uniform(1.55, 1.95), rng.uniform(1.55, 1.95)),
             rv_window=(rng.uniform(1.45, 1.80), rng.uniform(1.1, 1.55)),
         )
     if heart.group == "dilated" and rng.random() < 0.3:
@@ -729,7 +735,7 @@ def _with_closing(rng: np.random.Generator, heart: Heart, ejection: float) -> He
     strength = float(np.clip((ejection - 0.45) / 0.4, 0.0, 1.0))
     if strength == 0.0:
         return heart
-    sizes = {1: 0.16, 2: 0.34, 3: 0.22, 4: 0.10, 5: 0.07}
+    sizes = {1: 0.15, 2: 0.32, 3: 0.20, 4: 0.08, 5: 0.05}
     closing = tuple(
         (order, strength * amplitude, phase)
         for order, amplitude, phase in _sample_waves(rng, sizes)
@@ -870,68 +876,84 @@ def _sample_papillaries(
 
 def _sample_bodies(rng: np.random.Generator, heart: Heart) -> tuple[Body, ...]:
     """Atria and great vessels, packed round the aortic root as one sees them above the base."""
-    size = float(np.clip((heart.length_ed / 90.0) * 0.6 + heart.radius_ed / 25.0 * 0.4, 0.5, 1.35))
+    size = float(np.clip(0.6 * heart.length_ed / 90.0 + 0.4 * heart.radius_ed / 25.0, 0.5, 1.35))
     root = size * rng.uniform(14.0, 18.5)
-    trunk = size * rng.uniform(13.0, 17.5)
-    left = size * rng.uniform(19.0, 28.0) * (1.15 if heart.group == "dilated" else 1.0)
-    right = size * rng.uniform(19.0, 27.0) * (1.25 if heart.group == "abnormal_rv" else 1.0)
-    ring = 0.8 * heart.radius_ed
+    trunk = size * rng.uniform(12.5, 17.0)
+    left = size * rng.uniform(17.5, 25.0) * (1.15 if heart.group == "dilated" else 1.0)
+    right = size * rng.uniform(17.5, 24.5) * (1.25 if heart.group == "abnormal_rv" else 1.0)
+    touch = rng.uniform(0.80, 0.97)
     aorta = np.array([-0.42, 0.36]) * heart.radius_ed + rng.normal(0.0, 2.0, 2)
 
     def beside(radius: float, degrees: float, spread: float) -> np.ndarray:
-        angle = np.deg2rad(degrees + rng.normal(0.0, spread))
-        return aorta + (root + radius + 1.0) * np.array([np.cos(angle), np.sin(angle)])
+        return aorta + touch * (root + radius) * _towards(degrees + rng.normal(0.0, spread))
 
     outflow, atrium = beside(trunk, 84.0, 12.0), beside(right, 207.0, 9.0)
     left_atrium = beside(left, 302.0, 9.0)
-    rim = left_atrium + left * np.array([np.cos(0.9), np.sin(0.9)])
-    corner = atrium + 0.8 * right * np.array([np.cos(1.25), np.sin(1.25)])
+    left_rim = left_atrium + 0.72 * left * _towards(rng.uniform(40.0, 70.0))
+    right_rim = atrium + 0.75 * right * _towards(rng.uniform(60.0, 85.0))
     cava = atrium + np.array([0.1, 0.45]) * right
-    right_foot = np.array([-heart.radius_ed - heart.wall - 0.45 * heart.rv_depth, -0.25 * right])
-
-    def body(
-        name: str,
-        foot: np.ndarray,
-        head: np.ndarray,
-        radius: float,
-        floor: float,
-        settle: float,
-        ceiling: float,
-        waist: float,
-        **more: float,
-    ) -> Body:
-        squash = float(np.exp(rng.normal(0.0, 0.09)))
-        return Body(
-            name=name,
-            foot=(float(foot[0]), float(foot[1])),
-            head=(float(head[0]), float(head[1])),
-            settle=size * settle,
-            drift=(float(more.get("drift_x", 0.0)), float(more.get("drift_y", 0.0))),
-            floor=size * floor,
-            waist=waist,
-            ceiling=size * ceiling,
-            radius=(float(radius * squash), float(radius / squash)),
-            turn=float(rng.uniform(-np.pi, np.pi)),
-            wall=float(rng.uniform(0.8, 2.0)),
-            lobes=float(more.get("lobes", 0.0)),
-            lobe_reach=size * float(more.get("lobe_reach", 0.0)),
-            systole=float(more.get("systole", 1.0)),
-        )
-
-    between = aorta + (outflow - aorta) * rng.uniform(0.9, 1.1)
     mitral = np.array([0.14, -0.12]) * heart.radius_ed
-    return (
-        body("left_atrium", mitral, left_atrium, left, -14, 30, 62, ring / left,
-             systole=rng.uniform(1.08, 1.25)),
-        body("right_atrium", right_foot, atrium, right, -14, 28, 60, 0.9,
-             systole=rng.uniform(1.06, 1.22)),
-        body("appendage", rim, rim + size * np.array([4.0, 10.0]), 0.36 * left, 4, 10, 34, 0.5),
-        body("right_appendage", corner, corner + size * np.array([2.0, 6.0]), 0.42 * right, 4, 10,
-             32, 0.5),
-        body("superior_vena_cava", cava, cava, size * rng.uniform(8.0, 11.5), 26, 6, 400, 0.9,
-             drift_y=0.1),
-        body("outflow", between + np.array([-6.0, -3.0]) * size, outflow, trunk, -12, 26, 400, 1.1,
-             drift_x=rng.uniform(0.05, 0.3), systole=rng.uniform(0.82, 0.96)),
-        body("aorta", 0.9 * aorta, aorta, root, -10, 14, 400, 0.8, drift_x=rng.uniform(-0.2, 0.0),
-             lobes=rng.uniform(0.05, 0.13), lobe_reach=34.0, systole=1.05),
-    )  # fmt: skip
+    tricuspid = np.array([-heart.radius_ed - heart.wall - 0.42 * heart.rv_depth, -0.25 * right])
+    cone = outflow + size * np.array([-6.0, -3.0])
+    # Foot, head, radius; then floor, settling and ceiling in mm of a heart of usual size, waist.
+    shapes = {
+        "left_atrium": (mitral, left_atrium, left, -14.0, 30.0, 62.0, 0.8 * heart.radius_ed / left),
+        "right_atrium": (tricuspid, atrium, right, -9.0, 24.0, 56.0, 0.7),
+        "appendage": (left_rim, left_rim, 0.33 * left, 5.0, 10.0, 34.0, 0.5),
+        "right_appendage": (right_rim, right_rim, 0.42 * right, 4.0, 10.0, 32.0, 0.5),
+        "superior_vena_cava": (cava, cava, size * rng.uniform(8.0, 11.5), 26.0, 6.0, 400.0, 0.9),
+        "outflow": (cone, outflow, trunk, -9.0, 24.0, 400.0, 0.95),
+        "aorta": (0.9 * aorta, aorta, root, -10.0, 14.0, 400.0, 0.8),
+    }
+    bodies = {name: _body(rng, name, size, *shape) for name, shape in shapes.items()}
+    changes: dict[str, dict[str, Any]] = {
+        "left_atrium": {"systole": rng.uniform(1.08, 1.25)},
+        "right_atrium": {"systole": rng.uniform(1.06, 1.22)},
+        "superior_vena_cava": {"drift": (0.0, 0.1)},
+        "outflow": {
+            "systole": rng.uniform(0.82, 0.96),
+            "drift": (float(rng.uniform(0.05, 0.3)), 0.0),
+        },
+        "aorta": {
+            "systole": 1.05,
+            "drift": (float(rng.uniform(-0.2, 0.0)), 0.0),
+            "lobes": float(rng.uniform(0.05, 0.13)),
+            "lobe_reach": 34.0 * size,
+        },
+    }
+    return tuple(replace(body, **changes.get(name, {})) for name, body in bodies.items())
+
+
+def _towards(degrees: float) -> np.ndarray:
+    """The unit vector in the heart frame, from +x towards +y."""
+    angle = np.deg2rad(degrees)
+    return np.array([np.cos(angle), np.sin(angle)])
+
+
+def _body(
+    rng: np.random.Generator,
+    name: str,
+    size: float,
+    foot: np.ndarray,
+    head: np.ndarray,
+    radius: float,
+    floor: float,
+    settle: float,
+    ceiling: float,
+    waist: float,
+) -> Body:
+    """A body with a random ellipticity; heights grow with the heart's size."""
+    squash = float(np.exp(rng.normal(0.0, 0.09)))
+    return Body(
+        name=name,
+        foot=(float(foot[0]), float(foot[1])),
+        head=(float(head[0]), float(head[1])),
+        settle=size * settle,
+        drift=(0.0, 0.0),
+        floor=size * floor,
+        waist=waist,
+        ceiling=size * ceiling,
+        radius=(float(radius * squash), float(radius / squash)),
+        turn=float(rng.uniform(-np.pi, np.pi)),
+        wall=float(rng.uniform(0.8, 2.0)),
+    )

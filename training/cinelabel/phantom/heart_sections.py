@@ -94,10 +94,14 @@ def _left(
                 bulge += here
         wall = max(wall, 1.8)
         endo_ed = radius_ed * forms[1, i] * forms[6, i] * bulge
-        endo_es = radius_es * forms[1, i] * forms[7, i] * bulge * forms[2, (i + shift) % 360]
+        round_es = radius_es * forms[1, i] * forms[7, i] * bulge
+        # The wall outside does not follow the slits and corners of a closing cavity.
+        level = max(endo_ed + (round_es - endo_ed) * contraction * motion, 0.0)
+        endo_es = round_es * forms[2, (i + shift) % 360]
         endo = max(endo_ed + (endo_es - endo_ed) * contraction * motion, 0.0)
         area = (endo_ed + wall) ** 2 - endo_ed * endo_ed
-        epi = np.sqrt(endo * endo + area * (length_ed / length))
+        epi = np.sqrt(level * level + area * (length_ed / length))
+        endo = min(endo, max(epi - 1.5, 0.6 * epi))
         if z < 0.0:
             endo = 0.0
             epi *= cap
@@ -126,27 +130,31 @@ def _right(
     over = max(z - (length + scalars[26] - scalars[25] * contraction), 0.0)
     beyond = max(over - 8.0, 0.0) / 18.0
     fade = max(1.0 - beyond * beyond, 0.0)
-    depth = scalars[11] * (1.0 - scalars[12] * contraction) * rise**0.65 * fade
+    depth = scalars[11] * (1.0 - scalars[12] * contraction) * min(rise, 0.85) ** 0.55 * fade
     depth *= _clip(radius / 10.0, 0.0, 1.0)
     share = _clip(height, 0.0, 1.0)
     window = scalars[15] + (scalars[14] - scalars[15]) * share
     turn = scalars[16] + scalars[17] * share
-    spread = scalars[28]
     squeeze = scalars[23] * contraction
-    narrow = 0.62 + 0.38 * min(rise * 1.8, 1.0)
+    narrow = 0.6 + 0.4 * min(rise * 1.3, 1.0)
     widening = scalars[22] * _clip((height - 0.55) / 0.45, 0.0, 1.2)
-    inferior = max((scalars[18] - squeeze) * narrow - 0.8 * beyond, 0.05)
-    anterior = max((scalars[19] - squeeze) * narrow + widening, 0.05)
+    # A side that looks to `flare` and meets the epicardium at the insertion has this distance.
+    opening = 0.4 * _clip((height - 0.35) / 0.5, 0.0, 1.0)
+    to_inferior, to_anterior = scalars[28] + opening, scalars[29] + opening
+    inferior = to_inferior - ((scalars[18] - squeeze) * narrow - beyond)
+    anterior = to_anterior - ((scalars[19] - squeeze) * narrow + widening)
+    inferior = max(np.cos(max(inferior, 0.0)), 0.05)
+    anterior = max(np.cos(max(anterior, 0.0)), 0.05)
     power = int(scalars[21])
     # Sides: free wall, anterior shoulder, inferior wall, anterior wall; directions, 1 / distances.
     d0 = 1.0 / (radius + depth + 1e-3)
-    d1 = 1.0 / (radius + depth * (scalars[20] + 0.4 * widening) + 1e-3)
-    d2 = 1.0 / (radius * inferior + spread * depth + 1e-3)
-    d3 = 1.0 / (radius * anterior + spread * depth + 1e-3)
+    d1 = 1.0 / (radius + depth * scalars[20] + 1e-3)
+    d2 = 1.0 / (radius * inferior + 1e-3)
+    d3 = 1.0 / (radius * anterior + 1e-3)
     c0, s0 = np.cos(turn), np.sin(turn)
     c1, s1 = np.cos(turn + 0.85), np.sin(turn + 0.85)
-    c2, s2 = np.cos(turn - 1.30), np.sin(turn - 1.30)
-    c3, s3 = np.cos(turn + 1.45), np.sin(turn + 1.45)
+    c2, s2 = np.cos(turn - to_inferior), np.sin(turn - to_inferior)
+    c3, s3 = np.cos(turn + to_anterior), np.sin(turn + to_anterior)
     wall = scalars[24] * (1.0 + 0.4 * contraction)
     middle = turn + 0.12 * share
     for i in range(0, 360, stride):
