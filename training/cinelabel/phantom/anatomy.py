@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from cinelabel.phantom.heart_sections import (
     ANGLE_TABLE,
     ANGLES,
     chord,
+    enclose_discs,
     section_tables,
     section_volumes,
     wrap,
@@ -414,22 +415,16 @@ class Heart:
 
     def _enclose_chambers(self, pericardium: np.ndarray, z: float, contraction: float) -> None:
         """Widen the pericardium to what lies above the valves, and the fat between."""
-        above = z - self.length(contraction)
-        share = min(max((above + 12.0) / 12.0, 0.0), 1.0)
         margin = 1.5 + 0.6 * self.fat
-        for body in self.chambers(z, contraction):
-            if body.name == "superior_vena_cava":
-                continue
-            size = 0.5 * (body.radius_x + body.radius_y) + body.wall + margin
-            away = float(np.hypot(body.x, body.y))
-            middle = np.float32(np.arctan2(body.y, -body.x))
-            turned = ANGLE_TABLE - middle
-            along = np.float32(away) * np.cos(turned)
-            beside = np.float32(away) * np.sin(turned)
-            half = np.float32(size * size) - beside * beside
-            exit_at = np.where(half > 0.0, along + np.sqrt(np.maximum(half, 0.0)), 0.0)
-            wider = pericardium + np.float32(share) * (exit_at - pericardium)
-            np.maximum(pericardium, wider, out=pericardium)
+        discs = [
+            (body.x, body.y, 0.5 * (body.radius_x + body.radius_y) + body.wall + margin)
+            for body in self.chambers(z, contraction)
+            if body.name != "superior_vena_cava"
+        ]
+        if discs:
+            above = z - self.length(contraction)
+            share = min(max((above + 12.0) / 12.0, 0.0), 1.0)
+            enclose_discs(np.array(discs, np.float32), share, pericardium)
 
     def _integrate(self, contraction: float, step: float, stride: int) -> np.ndarray:
         """LV, MYO and RV in ml."""
@@ -482,28 +477,41 @@ class Heart:
             ],
             np.float32,
         )
-        shape = 1.0 + _waves(self.shape_waves)
-        flat = chord(self.flattening[1])
-        forms = np.stack(
-            [
-                1.0 + _waves(self.wall_waves),
-                shape,
-                np.exp(_level_area(np.tanh(_waves(self.closing)), shape * flat)),
-                np.maximum(1.0 + _waves(self.fat_waves), 0.1),
-                np.cos(ANGLE_TABLE),
-                np.sin(ANGLE_TABLE),
-                chord(self.flattening[0]),
-                flat,
-            ]
-        ).astype(np.float32)
-        kinds = ((0, self.thickenings), (1, self.scars), (2, self.aneurysms))
-        bumps = [(kind, bump) for kind, several in kinds for bump in several]
-        patches = np.array(
-            [[kind, bump.height, bump.height_width, bump.amount] for kind, bump in bumps],
-            np.float32,
-        ).reshape(-1, 4)
-        around = np.array([bump.around() for _, bump in bumps], np.float32).reshape(-1, ANGLES)
-        return scalars, forms, patches, around
+        fixed = _fixed_tables(
+            (self.wall_waves, self.shape_waves, self.closing, self.fat_waves),
+            self.flattening,
+            (self.thickenings, self.scars, self.aneurysms),
+        )
+        return scalars, *fixed
+
+
+@lru_cache(maxsize=32)
+def _fixed_tables(
+    waves: tuple[Waves, Waves, Waves, Waves],
+    flattening: tuple[float, float],
+    bumps: tuple[tuple[Bump, ...], tuple[Bump, ...], tuple[Bump, ...]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What does not change while sizes are solved for: `forms`, `patches` and `around`."""
+    wall, shape, closing, fat = (_waves(several) for several in waves)
+    flat = chord(flattening[1])
+    forms = np.stack(
+        [
+            1.0 + wall,
+            1.0 + shape,
+            np.exp(_level_area(np.tanh(closing), (1.0 + shape) * flat)),
+            np.maximum(1.0 + fat, 0.1),
+            np.cos(ANGLE_TABLE),
+            np.sin(ANGLE_TABLE),
+            chord(flattening[0]),
+            flat,
+        ]
+    ).astype(np.float32)
+    kinds = [(kind, bump) for kind, several in enumerate(bumps) for bump in several]
+    patches = np.array(
+        [[kind, bump.height, bump.height_width, bump.amount] for kind, bump in kinds], np.float32
+    ).reshape(-1, 4)
+    around = np.array([bump.around() for _, bump in kinds], np.float32).reshape(-1, ANGLES)
+    return forms, patches, around
 
 
 def _waves(waves: Waves) -> np.ndarray:
@@ -632,7 +640,7 @@ def _sample_shape(rng: np.random.Generator, group: str, ranges: Ranges) -> Heart
         rv_insertion=(rng.normal(1.24, 0.15), rng.normal(1.22, 0.15)),
         rv_flare=(rng.uniform(1.45, 1.85), rng.uniform(1.45, 1.85)),
         rv_corner=rng.uniform(0.45, 1.0),
-        rv_sharpness=int(rng.choice([4, 6, 8, 10, 12], p=[0.25, 0.35, 0.22, 0.12, 0.06])),
+        rv_sharpness=int(rng.choice([4, 6, 8, 10, 12], p=[0.38, 0.36, 0.16, 0.07, 0.03])),
         rv_outflow=rng.uniform(0.0, 0.35),
         rv_squeeze=rng.uniform(0.0, 0.14),
         rv_wall=rng.uniform(1.5, 3.6),
@@ -907,8 +915,16 @@ def _sample_bodies(rng: np.random.Generator, heart: Heart) -> tuple[Body, ...]:
     }
     bodies = {name: _body(rng, name, size, *shape) for name, shape in shapes.items()}
     changes: dict[str, dict[str, Any]] = {
-        "left_atrium": {"systole": rng.uniform(1.08, 1.25)},
-        "right_atrium": {"systole": rng.uniform(1.06, 1.22)},
+        "left_atrium": {
+            "systole": rng.uniform(1.08, 1.25),
+            "lobes": float(rng.normal(0.0, 0.06)),
+            "lobe_reach": 70.0 * size,
+        },
+        "right_atrium": {
+            "systole": rng.uniform(1.06, 1.22),
+            "lobes": float(rng.normal(0.0, 0.08)),
+            "lobe_reach": 70.0 * size,
+        },
         "superior_vena_cava": {"drift": (0.0, 0.1)},
         "outflow": {
             "systole": rng.uniform(0.82, 0.96),
@@ -943,7 +959,7 @@ def _body(
     waist: float,
 ) -> Body:
     """A body with a random ellipticity; heights grow with the heart's size."""
-    squash = float(np.exp(rng.normal(0.0, 0.09)))
+    squash = float(np.exp(rng.normal(0.0, 0.14 if "atrium" in name else 0.09)))
     return Body(
         name=name,
         foot=(float(foot[0]), float(foot[1])),

@@ -242,6 +242,26 @@ def section_tables(
 
 
 @njit(cache=True, fastmath=True, nogil=True)
+def enclose_discs(discs: np.ndarray, share: float, border: np.ndarray) -> None:
+    """Widen a border in place towards discs: their x, y and radius (mm), float32 (k, 3).
+
+    `share` is how far it goes out to where a ray from the axis leaves a disc, 0 to 1.
+    """
+    for k in range(discs.shape[0]):
+        x, y, radius = discs[k, 0], discs[k, 1], discs[k, 2]
+        for i in range(360):
+            angle = i * (6.2831853 / 360.0) - 3.14159265
+            cosine, sine = -np.cos(angle), np.sin(angle)
+            beside = x * sine - y * cosine
+            half = radius * radius - beside * beside
+            if half <= 0.0:
+                continue
+            leave = x * cosine + y * sine + np.sqrt(half)
+            if leave > border[i]:
+                border[i] += share * (leave - border[i])
+
+
+@njit(cache=True, fastmath=True, nogil=True)
 def _below(low: float, high: float, rise: float, room: float) -> float:
     """Half the difference of squares of radii from low to high where rise * radius > -room.
 
