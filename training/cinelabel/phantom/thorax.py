@@ -10,6 +10,7 @@ the heart's own outline. One body serves all slices, so a stack is coherent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,8 +46,8 @@ from cinelabel.phantom.thorax_painting import (
     TUBE,
     VESSEL,
     diaphragm,
+    heights_above,
     least_depth,
-    least_height,
     outline,
     paint_body,
     paint_plain,
@@ -213,7 +214,7 @@ def _sample_body(rng: np.random.Generator, heart: Heart, size: float) -> np.ndar
         "spine_pitch": size * rng.uniform(26.0, 32.0),
         "spine_phase": rng.uniform(0.0, 1.0),
         "spine_radius": size * rng.uniform(15.0, 18.5),
-        "mediastinum": size * rng.uniform(14.0, 23.0),
+        "mediastinum": size * rng.uniform(10.0, 19.0),
         "junction": rng.uniform(1.5, 4.0) + 0.12 * fat if rng.random() < 0.35 else -8.0,
         "bowel": rng.uniform(0.15, 0.5) + 0.012 * fat,
         "warp": rng.uniform(2.0, 5.0),
@@ -260,8 +261,11 @@ def _place_heart(
             break
         body["half_depth"] += 0.5 * deficit + 1.0
         body["half_width"] += 0.3 * deficit
-    overlap = rng.uniform(5.0, 18.0)
-    body["diaphragm_top"] += np.float32(least_height(body[0], points) + overlap)
+    heights = heights_above(body[0], points)
+    lowest = float(heights.min())
+    # a share of the surface rests on the diaphragm, not only the lowest point
+    rest = float(np.quantile(heights, rng.uniform(0.06, 0.17)))
+    body["diaphragm_top"] += np.float32(min(max(rest, lowest + 5.0), lowest + 30.0))
     return np.array([left, forward, 0.0])
 
 
@@ -307,7 +311,6 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
     width, depth = float(body["half_width"][0]), float(body["half_depth"][0])
     left_top = float(diaphragm(body[0], np.float32(-0.5 * width), np.float32(0.0))[0])
     halo = 0.6 + 0.10 * float(body["fat"][0])
-    beside = {"clip": BESIDE_LIVER}
     organs = []
 
     def add(
@@ -335,7 +338,8 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
         r, a, s = rng.uniform(-0.7, 0.4), rng.uniform(-0.3, 0.8), rng.uniform(-200, -85)
         radii = (rng.uniform(10, 22), rng.uniform(10, 17), rng.uniform(10, 22))
         place = (r * width, a * depth, s)
-        add(place, 6.0, radii, BOWEL, 1.0, wall=2.0, gain=_content(rng), **beside)
+        filled = {"gain": _content(rng), "clip": BESIDE_LIVER}
+        add(place, 6.0, radii, BOWEL, 1.0, wall=2.0, **filled)
     for side in (-1.0, 1.0):
         place = (side * 0.46 * width, -0.52 * depth, -118.0 - 12.0 * side)
         add(
@@ -349,27 +353,7 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
             core_gain=rng.uniform(1.1, 1.6),
         )
     add((-0.70 * width, -0.40 * depth, -48), 7.0, (30, 48, 52), SPLEEN, 0.25, lump=7.0)
-    end = rng.uniform(-0.2, 0.3) * width
-    gas = rng.random() < 0.5
-    for share in np.linspace(0.0, 1.0, 9):
-        place = (
-            -0.74 * width + share * (end + 0.74 * width),
-            (0.15 + 0.6 * np.sqrt(share)) * depth,
-            -42.0 - 70.0 * share,
-        )
-        add(
-            place,
-            4.0,
-            (20, 19, 21),
-            BOWEL,
-            0.6,
-            wall=1.5,
-            halo=1.2,
-            gain=_content(rng),
-            gas_level=float(place[1] + rng.normal(0, 8)) if gas else 1e4,
-            texture=0.25,
-            **beside,
-        )
+    _add_colon(rng, add, width, depth)
     full = rng.uniform(0.45, 1.15)
     level = rng.uniform(-10.0, 40.0) if rng.random() < 0.4 else 1e4
     add(
@@ -389,6 +373,33 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
     table = np.zeros(len(organs), ORGAN)
     table[:] = organs
     return table
+
+
+def _add_colon(
+    rng: np.random.Generator, add: Callable[..., None], width: float, depth: float
+) -> None:
+    """Splenic flexure and transverse colon: a chain of bulges that merge into one tube."""
+    end = rng.uniform(-0.2, 0.3) * width
+    level = depth * rng.uniform(0.3, 0.7) if rng.random() < 0.5 else 1e4
+    gain = _content(rng)
+    for share in np.linspace(0.0, 1.0, 8):
+        place = (
+            -0.74 * width + share * (end + 0.74 * width),
+            (0.15 + 0.6 * np.sqrt(share)) * depth,
+            -42.0 - 70.0 * share,
+        )
+        add(
+            place,
+            3.0,
+            (20, 19, 21),
+            BOWEL,
+            0.6,
+            halo=0.0,
+            gain=gain,
+            gas_level=level,
+            texture=0.25,
+            clip=BESIDE_LIVER,
+        )
 
 
 def _content(rng: np.random.Generator) -> float:

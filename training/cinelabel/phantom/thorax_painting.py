@@ -176,11 +176,12 @@ def least_depth(body, points):  # type: ignore[no-untyped-def]
 @njit(cache=True, fastmath=True, nogil=True)
 def diaphragm(body, r, a):  # type: ignore[no-untyped-def]
     """Height S of the diaphragm over (r, a) and its slopes along r and a."""
-    u, v = r / body.half_width, a / body.half_depth
+    deep = body.half_depth if a < 0.0 else 1.6 * body.half_depth  # it ends higher in front
+    u, v = r / body.half_width, a / deep
     q = u * u + v * v
     height = body.diaphragm_top - body.diaphragm_drop * q * q + body.diaphragm_tilt * v
     steep = -4.0 * body.diaphragm_drop * q
-    slope_r, slope_a = steep * u / body.half_width, steep * v / body.half_depth
+    slope_r, slope_a = steep * u / body.half_width, steep * v / deep
     right = max(1.0 - ((u - 0.5) / 0.55) ** 2 - v * v, 0.0)
     left = max(1.0 - ((u + 0.55) / 0.5) ** 2 - v * v, 0.0)
     height += body.dome_right * right * right + body.dome_left * left * left
@@ -188,13 +189,12 @@ def diaphragm(body, r, a):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def least_height(body, points):  # type: ignore[no-untyped-def]
-    """Least height of the points above the diaphragm."""
-    least = 1e9
+def heights_above(body, points):  # type: ignore[no-untyped-def]
+    """Heights of the points above the diaphragm."""
+    heights = np.empty(points.shape[0])
     for index in range(points.shape[0]):
-        floor = diaphragm(body, points[index, 0], points[index, 1])[0]
-        least = min(least, points[index, 2] - floor)
-    return least
+        heights[index] = points[index, 2] - diaphragm(body, points[index, 0], points[index, 1])[0]
+    return heights
 
 
 @njit(cache=True, fastmath=True, nogil=True)
