@@ -22,11 +22,11 @@ TISSUES = Signals(LEVELS | {"air": 0.0, "lung": 0.04, "fat": -0.9, "gas": 0.02, 
 def make_heart(group: str = "normal", length: float = 88.0, outer: float = 34.0) -> SimpleNamespace:
     """An ellipsoid that reaches further on the septal side, where the right ventricle lies."""
 
-    def section(z: float, contraction: float) -> SimpleNamespace:
+    def section(z: float, _contraction: float) -> SimpleNamespace:
         height = 2.0 * (z - 0.5 * length) / (length + 18.0)
         angle = np.arange(360) * (2 * np.pi / 360) - np.pi
         radius = outer + 0.45 * outer * (1.0 + np.cos(angle))
-        outline = radius * np.sqrt(max(1.0 - height**2, 0.0)) - 0.0 * contraction
+        outline = radius * np.sqrt(max(1.0 - height**2, 0.0))
         return SimpleNamespace(pericardium=outline.astype(np.float32))
 
     return SimpleNamespace(group=group, length_ed=length, axis_tilt=(0.0, 0.0), section=section)

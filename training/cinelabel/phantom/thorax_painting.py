@@ -253,7 +253,6 @@ def _ribs(body, fat, muscle, marrow, front, out, r, lean, s, width):  # type: ig
     """Signal inside the rib layer: ribs or cartilage with dark cortex, muscle, sternum."""
     across = out - 0.5 * body.rib_layer
     value = muscle
-    value += (fat - value) * (1.0 - _soft(abs(across) - 0.35 * body.rib_layer, width)) * 0.0
     value += (fat - value) * _soft(abs(across) - 0.42 * body.rib_layer, width) * 0.5
     turn = (s + body.rib_drop * lean) / body.rib_pitch + body.rib_phase
     along = (turn - np.floor(turn) - 0.5) * body.rib_pitch / np.sqrt(1.0 + body.rib_drop**2)
