@@ -280,7 +280,7 @@ class Heart:
             and anterior insertion (rad).
         rv_flare: directions that its inferior and anterior side look to, from where the free wall
             looks to (rad), 0.4 more at the base: beyond pi / 2 it widens away from the septum.
-        rv_corner: stand-off of its anterior shoulder as a share of the depth.
+        rv_corner: stand-off of its inferior and anterior shoulder as a share of the depth.
         rv_sharpness: how angular the polygon is.
         rv_outflow: by how much its anterior insertion moves on near the base (rad).
         rv_squeeze: by how much its insertions come in at ES (rad).
@@ -320,7 +320,7 @@ class Heart:
     rv_turn: tuple[float, float]
     rv_insertion: tuple[float, float]
     rv_flare: tuple[float, float]
-    rv_corner: float
+    rv_corner: tuple[float, float]
     rv_sharpness: int
     rv_outflow: float
     rv_squeeze: float
@@ -471,9 +471,9 @@ class Heart:
                 *(self.length_ed, self.descent, self.radius_ed, self.radius_es, *self.profile),
                 *(self.wall, self.wall_apex, self.obliteration, self.closing_turn),
                 *(self.rv_depth, self.rv_contraction, self.rv_apex, *self.rv_window),
-                *(*self.rv_turn, *self.rv_insertion, self.rv_corner, self.rv_sharpness),
+                *(*self.rv_turn, *self.rv_insertion, self.rv_corner[1], self.rv_sharpness),
                 *(self.rv_outflow, self.rv_squeeze, self.rv_wall, self.rv_descent),
-                *(self.rv_valve[0], self.fat, *self.rv_flare),
+                *(self.rv_valve[0], self.fat, *self.rv_flare, self.rv_corner[0]),
             ],
             np.float32,
         )
@@ -493,17 +493,16 @@ def _fixed_tables(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What does not change while sizes are solved for: `forms`, `patches` and `around`."""
     wall, shape, closing, fat = (_waves(several) for several in waves)
-    flat = chord(flattening[1])
     forms = np.stack(
         [
             1.0 + wall,
             1.0 + shape,
-            np.exp(_level_area(np.tanh(closing), (1.0 + shape) * flat)),
+            np.exp(np.tanh(closing)),
             np.maximum(1.0 + fat, 0.1),
             np.cos(ANGLE_TABLE),
             np.sin(ANGLE_TABLE),
             chord(flattening[0]),
-            flat,
+            chord(flattening[1]),
         ]
     ).astype(np.float32)
     kinds = [(kind, bump) for kind, several in enumerate(bumps) for bump in several]
@@ -520,12 +519,6 @@ def _waves(waves: Waves) -> np.ndarray:
     for order, amplitude, phase in waves:
         total += np.float32(amplitude) * np.cos(order * ANGLE_TABLE + np.float32(phase))
     return total
-
-
-def _level_area(logarithm: np.ndarray, form: np.ndarray) -> np.ndarray:
-    """A logarithmic modulation shifted so that it keeps the area of the form it multiplies."""
-    gain = np.mean(form**2 * np.exp(2.0 * logarithm)) / np.mean(form**2)
-    return logarithm - np.float32(0.5 * np.log(gain))
 
 
 def _cut(body: Body, above: float, contraction: float) -> Chamber | None:
@@ -638,8 +631,8 @@ def _sample_shape(rng: np.random.Generator, group: str, ranges: Ranges) -> Heart
         rv_window=(rng.uniform(1.5, 1.90), rng.uniform(1.1, 1.5)),
         rv_turn=(rng.uniform(-0.45, 0.05), rng.uniform(0.0, 0.55)),
         rv_insertion=(rng.normal(1.24, 0.15), rng.normal(1.22, 0.15)),
-        rv_flare=(rng.uniform(1.45, 1.85), rng.uniform(1.45, 1.85)),
-        rv_corner=rng.uniform(0.45, 1.0),
+        rv_flare=(rng.uniform(1.45, 1.80), rng.uniform(1.45, 1.80)),
+        rv_corner=(rng.uniform(0.60, 1.05), rng.uniform(0.45, 0.95)),
         rv_sharpness=int(rng.choice([4, 6, 8, 10, 12], p=[0.38, 0.36, 0.16, 0.07, 0.03])),
         rv_outflow=rng.uniform(0.0, 0.35),
         rv_squeeze=rng.uniform(0.0, 0.14),
@@ -676,7 +669,7 @@ def _with_disease(rng: np.random.Generator, heart: Heart) -> Heart:
             rv_wall=float(rng.uniform(2.0, 7.5)),
             rv_apex=float(rng.uniform(-0.05, 0.12)),
             rv_insertion=(rng.normal(1.30, 0.12), rng.normal(1.30, 0.12)),
-            rv_flare=(rng.uniform(1.55, 1.95), rng.uniform(1.55, 1.95)),
+            rv_flare=(rng.uniform(1.55, 1.90), rng.uniform(1.55, 1.90)),
             rv_window=(rng.uniform(1.45, 1.80), rng.uniform(1.1, 1.55)),
         )
     if heart.group == "dilated" and rng.random() < 0.3:

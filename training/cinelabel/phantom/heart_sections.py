@@ -79,6 +79,14 @@ def _left(
     for b in range(patches.shape[0]):
         away = (clipped - patches[b, 1]) / patches[b, 2]
         weights[b] = patches[b, 3] * np.exp(-0.5 * away * away)
+    # The closing form keeps the area of the cavity that it deforms.
+    round_area, closing_area = 1e-9, 1e-9
+    for i in range(0, 360, stride):
+        form = forms[1, i] * forms[7, i]
+        closed = form * forms[2, (i + shift) % 360]
+        round_area += form * form
+        closing_area += closed * closed
+    keep = np.sqrt(round_area / closing_area)
     total, count = 0.0, 0
     for i in range(0, 360, stride):
         wall = wall_here * forms[0, i]
@@ -97,7 +105,7 @@ def _left(
         round_es = radius_es * forms[1, i] * forms[7, i] * bulge
         # The wall outside does not follow the slits and corners of a closing cavity.
         level = max(endo_ed + (round_es - endo_ed) * contraction * motion, 0.0)
-        endo_es = round_es * forms[2, (i + shift) % 360]
+        endo_es = round_es * keep * forms[2, (i + shift) % 360]
         endo = max(endo_ed + (endo_es - endo_ed) * contraction * motion, 0.0)
         area = (endo_ed + wall) ** 2 - endo_ed * endo_ed
         epi = np.sqrt(level * level + area * (length_ed / length))
@@ -146,15 +154,18 @@ def _right(
     inferior = max(np.cos(max(inferior, 0.0)), 0.05)
     anterior = max(np.cos(max(anterior, 0.0)), 0.05)
     power = int(scalars[21])
-    # Sides: free wall, anterior shoulder, inferior wall, anterior wall; directions, 1 / distances.
+    # Sides: free wall, anterior shoulder, inferior wall, anterior wall, inferior shoulder;
+    # directions, 1 / distances.
     d0 = 1.0 / (radius + depth + 1e-3)
     d1 = 1.0 / (radius + depth * scalars[20] + 1e-3)
     d2 = 1.0 / (radius * inferior + 1e-3)
     d3 = 1.0 / (radius * anterior + 1e-3)
+    d4 = 1.0 / (radius + depth * scalars[30] + 1e-3)
     c0, s0 = np.cos(turn), np.sin(turn)
     c1, s1 = np.cos(turn + 0.85), np.sin(turn + 0.85)
     c2, s2 = np.cos(turn - to_inferior), np.sin(turn - to_inferior)
     c3, s3 = np.cos(turn + to_anterior), np.sin(turn + to_anterior)
+    c4, s4 = np.cos(turn - 0.80), np.sin(turn - 0.80)
     wall = scalars[24] * (1.0 + 0.4 * contraction)
     middle = turn + 0.12 * share
     for i in range(0, 360, stride):
@@ -176,6 +187,7 @@ def _right(
         gauge += _whole_power(max(cosine * c1 + sine * s1, 0.0) * d1, power)
         gauge += _whole_power(max(cosine * c2 + sine * s2, 0.0) * d2, power)
         gauge += _whole_power(max(cosine * c3 + sine * s3, 0.0) * d3, power)
+        gauge += _whole_power(max(cosine * c4 + sine * s4, 0.0) * d4, power)
         off = gauge ** (-1.0 / power) - epi
         if off <= 0.0:
             continue
