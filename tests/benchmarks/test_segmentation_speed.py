@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from cinelabel import studies
 from cinelabel.models.store import ModelStore
-from cinelabel.phantom import StackGeometry, make_study
+from cinelabel.phantom.cohort import StackGeometry, make_study
 
 REPEATS = 3
 GEOMETRY = StackGeometry(size=(224, 208), pixel=1.5, spacing=10.0, thickness=8.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cinelabel.evaluation.metrics import score_labels, summarise
 from cinelabel.evaluation.report import summary_table
-from cinelabel.phantom import make_study
+from cinelabel.phantom.cohort import make_study
 from cinelabel.segmentation import Segmenter
 from rich.console import Console
 
