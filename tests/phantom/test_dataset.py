@@ -142,6 +142,22 @@ def test_without_motion_every_slice_is_still_and_with_nothing_else_none_is():
     assert sum(FAILING.values()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"random_contrast_share": 1.0},
+        {"motion_share": 1.0},
+        {"closing_cavities": False},
+        {"organs": False},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_of_the_phantom_reaches_the_examples(change):
+    whole = first(PhantomSlices(settings=STILL, **COARSE), 12)
+    changed = first(PhantomSlices(settings=replace(STILL, **change), **COARSE), 12)
+    assert any(not same(a[:2], b[:2]) for a, b in zip(whole, changed, strict=True))
+
+
 def test_the_heights_drawn_reach_beyond_apex_and_base_and_dwell_on_the_transition():
     heart = dataset.sample_subject(np.random.default_rng(0)).heart
     rng = np.random.default_rng(1)
