@@ -46,11 +46,14 @@ def test_ed_and_es_of_the_truth_are_the_largest_and_smallest_cavity(made: Phanto
     assert find_ed_es(curve) == (made.study.ed, made.study.es)
 
 
-def test_the_stack_reaches_beyond_apex_and_base(made: PhantomStudy) -> None:
-    labelled = made.labels[..., 0].any((0, 1))
+def test_a_stack_that_misses_nothing_reaches_beyond_apex_and_base() -> None:
+    seed = next(
+        s for s in range(20) if not any(plan_study(s, geometry=SMALL).coverage.values())
+    )
+    labelled = small_study(seed, frames=1, group=None).labels[..., 0].any((0, 1))
     assert not labelled[0]
     assert not labelled[-1]
-    assert labelled.sum() >= 5
+    assert labelled.sum() >= 3
 
 
 def test_the_right_ventricle_is_never_drawn_without_the_left(made: PhantomStudy) -> None:
