@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from numba import njit
 
+from cinelabel.phantom.compiled import kernel
 from cinelabel.phantom.fields import smooth_field
 
 
@@ -295,7 +295,7 @@ def _line_states(
     return pose, share.astype(np.float32), np.ascontiguousarray(shift)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _fill_lines(
     spectra: np.ndarray,
     has_static: bool,
@@ -364,7 +364,7 @@ def _inverse(samples: np.ndarray, columns: np.ndarray, width: int) -> np.ndarray
     return scipy.fft.ifft(wide, axis=-1, overwrite_x=True)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _modulus(image: np.ndarray) -> np.ndarray:
     result = np.empty(image.shape, np.float32)
     for i in range(image.shape[0]):
@@ -412,7 +412,7 @@ def noise_gain(size: int, acceleration: int) -> np.ndarray:
     return (np.sqrt(acceleration) * (1.0 + excess)).astype(np.float32)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _combine(
     signal: np.ndarray,
     noise: np.ndarray,
@@ -420,7 +420,7 @@ def _combine(
     rows: np.ndarray,
     columns: np.ndarray,
     freedom: int,
-    deviation: float,
+    deviation: np.float32,
 ) -> np.ndarray:
     """Magnitude of signal, its aliased copies and amplified noise; other channels' power added.
 
@@ -538,7 +538,7 @@ def _coil_power(scanner: Scanner, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return total / origin
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _between_nodes(coarse: np.ndarray, size: int, width: int) -> np.ndarray:
     """Bilinear interpolation of values at every NODE_STEP-th pixel and the last one."""
     result = np.empty((size, width), np.float32)

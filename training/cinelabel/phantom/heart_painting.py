@@ -12,10 +12,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from scipy.ndimage import gaussian_filter
 
 from cinelabel.phantom.anatomy import ANGLES
+from cinelabel.phantom.compiled import kernel
 
 TILE = 256
 """Edge of the periodic noise tile; its features are about five cells wide."""
@@ -47,7 +47,7 @@ def noise_tile() -> np.ndarray:
     return smooth
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _noise(tile: np.ndarray, u: float, v: float) -> float:
     """Bilinear look-up in the periodic tile; u and v in cells."""
     whole_u, whole_v = np.floor(u), np.floor(v)
@@ -59,7 +59,7 @@ def _noise(tile: np.ndarray, u: float, v: float) -> float:
     return low + part_u * (high - low)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _layered(tile: np.ndarray, at: np.ndarray, u: float, v: float) -> float:
     """Noise that changes with height: two places of the tile, mixed by `at[4]`."""
     first = _noise(tile, u + at[0], v + at[1])
@@ -67,13 +67,13 @@ def _layered(tile: np.ndarray, at: np.ndarray, u: float, v: float) -> float:
     return (1.0 - at[4]) * first + at[4] * second
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _share(inside: float, per_width: float) -> float:
     """Share of a pixel inside a border, `inside` mm from it; `per_width` is 1 / pixel."""
     return min(max(0.5 + inside * per_width, 0.0), 1.0)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _angle_index(x: float, y: float) -> float:
     """Place of the angle arctan2(y, -x) in a table of ANGLES entries from -pi; error < 0.01."""
     across, along = abs(x), abs(y)
@@ -89,7 +89,7 @@ def _angle_index(x: float, y: float) -> float:
     return min(max((angle + np.pi) * (ANGLES / (2.0 * np.pi)), 0.0), ANGLES - 1e-3)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def pack_section(
     endocardium: np.ndarray,
     epicardium: np.ndarray,
@@ -125,7 +125,7 @@ def pack_section(
             table[k, 8 + b] = max(radius / np.sqrt(radius * radius + slope * slope), 0.3)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _rods(
     rods: np.ndarray, t: int, count: int, x: float, y: float, rough: float, per_width: float
 ) -> float:
@@ -146,7 +146,7 @@ def _rods(
     return most
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _chambers(
     chambers: np.ndarray, t: int, count: int, x: float, y: float, per_width: float
 ) -> tuple[float, float, float]:
@@ -180,24 +180,24 @@ def _chambers(
     return _share(filled + wall, per_width), _share(blood, per_width), signal
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _leaflet(above: float, spacing: float) -> float:
     """Share of a thin section that is valve leaflet, spread over the distance between sections."""
     return min(1.0 / spacing, 0.7) * max(1.0 - abs(above) / spacing, 0.0)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _over(below: float, signal: float, share: float) -> float:
     return below + (signal - below) * share
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _between(tables: np.ndarray, t: int, k: int, column: int, part: float) -> float:
     """An entry of a level's table between two angles."""
     return tables[t, k, column] + part * (tables[t, k + 1, column] - tables[t, k, column])
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def paint_heart(
     x: np.ndarray,
     y: np.ndarray,
@@ -298,7 +298,7 @@ def paint_heart(
             shares[2, i, j] = rv / n_levels
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _near_heart(
     x: float, y: float, tables: np.ndarray, chambers: np.ndarray, chamber_counts: np.ndarray
 ) -> bool:
@@ -316,7 +316,7 @@ def _near_heart(
     return False
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _paint_pixel(
     x: float,
     y: float,
@@ -442,7 +442,7 @@ def _paint_pixel(
     )
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _lv_content(
     x: float,
     y: float,
@@ -481,7 +481,7 @@ def _lv_content(
     return blood + (muscle - blood) * solid
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _rv_content(
     x: float,
     y: float,
@@ -516,7 +516,7 @@ def _rv_content(
     return blood + (muscle - blood) * solid
 
 
-@njit(cache=True, nogil=True)
+@kernel(fastmath=False)
 def drop_specks(labels: np.ndarray, value: int, least: float) -> None:
     """Set pieces of `value` of less than `least` pixels (joined by edges) to 0, in place."""
     rows, columns = labels.shape

@@ -9,7 +9,8 @@ apex, crescents in the middle, boxes that widen to the outflow tract.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from cinelabel.phantom.compiled import kernel
 
 ANGLES = 360
 ANGLE_TABLE = (np.arange(ANGLES, dtype=np.float32) * np.float32(2 * np.pi / ANGLES)) - np.float32(
@@ -32,7 +33,7 @@ def chord(flattening: float) -> np.ndarray:
     return ((1.0 + gauge**10) ** np.float32(-0.1)).astype(np.float32)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _whole_power(value: float, power: int) -> float:
     """value ** power by squaring."""
     result = 1.0
@@ -44,12 +45,12 @@ def _whole_power(value: float, power: int) -> float:
     return result
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _left(
     z: float,
     contraction: float,
@@ -120,7 +121,7 @@ def _left(
     return total / count
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _right(
     z: float,
     contraction: float,
@@ -196,7 +197,7 @@ def _right(
         out[3, i] = epi + off + wall * _clip(off / 3.0, 0.0, 1.0)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _fat(
     z: float, contraction: float, scalars: np.ndarray, forms: np.ndarray, out: np.ndarray
 ) -> None:
@@ -226,7 +227,7 @@ def _fat(
         out[4, i] = max(out[3, i], out[1, i]) + fat * near_base * tip
 
 
-@njit(cache=True, nogil=True)
+@kernel(fastmath=False)
 def section_tables(
     z: float,
     contraction: float,
@@ -253,7 +254,7 @@ def section_tables(
     return out
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def enclose_discs(discs: np.ndarray, share: float, border: np.ndarray) -> None:
     """Widen a border in place towards discs: their x, y and radius (mm), float32 (k, 3).
 
@@ -273,7 +274,7 @@ def enclose_discs(discs: np.ndarray, share: float, border: np.ndarray) -> None:
                 border[i] += share * (leave - border[i])
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _below(low: float, high: float, rise: float, room: float) -> float:
     """Half the difference of squares of radii from low to high where rise * radius > -room.
 
@@ -291,7 +292,7 @@ def _below(low: float, high: float, rise: float, room: float) -> float:
     return 0.5 * (high * high - low * low)
 
 
-@njit(cache=True, nogil=True)
+@kernel(fastmath=False)
 def section_volumes(
     low: float,
     high: float,

@@ -1,4 +1,4 @@
-"""What the phantom is made of in a training run: shares and switches, so that each can be left out."""
+"""What the phantom of a training run is made of: shares, and switches that leave parts out."""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ SEPTUM_DIRECTION = (0.66, 0.74, 0.02)
 class Signals(Protocol):
     """The part of `Tissues` that painting needs."""
 
-    tissue_texture: float
+    @property
+    def tissue_texture(self) -> float: ...
 
     def __getitem__(self, name: str) -> float: ...
 

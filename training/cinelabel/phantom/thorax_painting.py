@@ -8,7 +8,8 @@ thickness, as partial volume does. Coordinates are RAS in mm, S = 0 at the heart
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from cinelabel.phantom.compiled import kernel
 
 TISSUE_NAMES = (
     "air",
@@ -116,19 +117,19 @@ TUBE = np.dtype(
 """A tapered tube: vessel, airway, bone or limb."""
 
 
-@njit(cache=True, fastmath=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _soft(distance, width):  # type: ignore[no-untyped-def]
     return min(max(distance / width + 0.5, 0.0), 1.0)
 
 
-@njit(cache=True, fastmath=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _step(low, high, value):  # type: ignore[no-untyped-def]
     """Smooth step from 0 at low to 1 at high."""
     share = min(max((value - low) / (high - low), 0.0), 1.0)
     return share * share * (3.0 - 2.0 * share)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _noise(lattice, r, a, s):  # type: ignore[no-untyped-def]
     """Smoothly interpolated lattice noise; coordinates in cells."""
     i, j, k = np.floor(r), np.floor(a), np.floor(s)
@@ -144,7 +145,7 @@ def _noise(lattice, r, a, s):  # type: ignore[no-untyped-def]
     return np.float32(near + (low + (high - low) * v - near) * w)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _cage(body, r, a, s):  # type: ignore[no-untyped-def]
     """Depth inside the chest cavity (mm, negative outside) and its outward normal."""
     rise = max(s - 30.0, 0.0) / body.top
@@ -164,7 +165,7 @@ def _cage(body, r, a, s):  # type: ignore[no-untyped-def]
     return round_ - outside - inner, nr, na, es / outside
 
 
-@njit(cache=True, nogil=True)
+@kernel(fastmath=False)
 def least_depth(body, points):  # type: ignore[no-untyped-def]
     least = 1e9
     for index in range(points.shape[0]):
@@ -173,7 +174,7 @@ def least_depth(body, points):  # type: ignore[no-untyped-def]
     return least
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def diaphragm(body, r, a):  # type: ignore[no-untyped-def]
     """Height S of the diaphragm over (r, a) and its slopes along r and a."""
     deep = body.half_depth if a < 0.0 else 1.6 * body.half_depth  # it ends higher in front
@@ -188,7 +189,7 @@ def diaphragm(body, r, a):  # type: ignore[no-untyped-def]
     return height, slope_r, slope_a
 
 
-@njit(cache=True, nogil=True)
+@kernel(fastmath=False)
 def heights_above(body, points):  # type: ignore[no-untyped-def]
     """Heights of the points above the diaphragm."""
     heights = np.empty(points.shape[0])
@@ -197,7 +198,7 @@ def heights_above(body, points):  # type: ignore[no-untyped-def]
     return heights
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def spine_line(body, s):  # type: ignore[no-untyped-def]
     """A of the middle of the vertebral bodies at height s."""
     rise = max(s - 30.0, 0.0) / body.top
@@ -205,7 +206,7 @@ def spine_line(body, s):  # type: ignore[no-untyped-def]
     return -depth - body.slope * max(s, -80.0) + 0.85 * body.spine_radius
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _wall(body, signals, lattice, out, r, a, s, width):  # type: ignore[no-untyped-def]
     """Signal of the chest wall at `out` mm outside the cavity."""
     fat, muscle, marrow = signals[FAT], signals[MUSCLE], signals[MARROW]
@@ -248,7 +249,7 @@ def _wall(body, signals, lattice, out, r, a, s, width):  # type: ignore[no-untyp
     return value + (signals[AIR] - value) * air
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _ribs(body, fat, muscle, marrow, front, out, r, lean, s, width):  # type: ignore[no-untyped-def]
     """Signal inside the rib layer: ribs or cartilage with dark cortex, muscle, sternum."""
     across = out - 0.5 * body.rib_layer
@@ -270,7 +271,7 @@ def _ribs(body, fat, muscle, marrow, front, out, r, lean, s, width):  # type: ig
     return value + (core - value) * _soft(bone - 0.7, width)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _spine(body, signals, value, r, a, s, width):  # type: ignore[no-untyped-def]
     """Vertebrae, discs, canal and processes over `value`; also the share of the spine."""
     radius = body.spine_radius
@@ -305,7 +306,7 @@ def _spine(body, signals, value, r, a, s, width):  # type: ignore[no-untyped-def
     return value, _soft(max(column, max(arch, bone)) + 2.0, 4.0)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def outline(envelope, height):  # type: ignore[no-untyped-def]
     """The envelope's radii in a plane; beside its ends they shrink as the distance grows."""
     row = np.full(SECTORS, -1e3, np.float32)
@@ -322,7 +323,7 @@ def outline(envelope, height):  # type: ignore[no-untyped-def]
     return row
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _sac(body, row, x, y, z):  # type: ignore[no-untyped-def]
     """Depth inside the heart's envelope; x, y, z from the middle of the LV axis."""
     x, y = x - body.axis_tilt_x * z, y - body.axis_tilt_y * z
@@ -334,7 +335,7 @@ def _sac(body, row, x, y, z):  # type: ignore[no-untyped-def]
     return low + (high - low) * share - np.sqrt(x * x + y * y)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _inside(body, signals, lattice, r, a, s, sac, depth, tilt, width):  # type: ignore[no-untyped-def]
     """Lung, mediastinum and abdomen: signal and the shares of lung, abdomen and liver."""
     fat, muscle = signals[FAT], signals[MUSCLE]
@@ -388,7 +389,7 @@ def _inside(body, signals, lattice, r, a, s, sac, depth, tilt, width):  # type: 
     return value + (signals[LIVER] - value) * liver, lung_share, belly, liver
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _window(place, reach, corner, shape):  # type: ignore[no-untyped-def]
     """Rows and columns that a ball round `place` may touch; empty where the plane misses it."""
     dr = place[0] - corner[0, 0]
@@ -408,7 +409,7 @@ def _window(place, reach, corner, shape):  # type: ignore[no-untyped-def]
     return top, bottom, left, right
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _paint_organ(organ, signals, lattice, corner, warped, shares, width, image):  # type: ignore[no-untyped-def]
     """Fat halo, wall, content and gas of one organ, clipped to its compartment."""
     top, bottom, left, right = _window(organ.centre, organ.reach + 14.0, corner, image.shape)
@@ -454,7 +455,7 @@ def _paint_organ(organ, signals, lattice, corner, warped, shares, width, image):
             shares[IN_LIVER, i, j] *= 1.0 - share
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _paint_tube(tube, signals, corner, warped, shares, width, image):  # type: ignore[no-untyped-def]
     """One tapered tube, clipped to its compartment."""
     span_r = tube.end[0] - tube.start[0]
@@ -502,7 +503,7 @@ def _paint_tube(tube, signals, corner, warped, shares, width, image):  # type: i
             image[i, j] += (value - image[i, j]) * _soft(radius - distance, edge) * clip
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _warp(lattice, corner, amount, stride, warped):  # type: ignore[no-untyped-def]
     """Body coordinates of every pixel, bent smoothly; the bend is worked out on a coarse grid."""
     rows, columns = warped.shape[0], warped.shape[1]
@@ -530,7 +531,7 @@ def _warp(lattice, corner, amount, stride, warped):  # type: ignore[no-untyped-d
                 warped[i, j, axis] = straight + low + (high - low) * v
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def paint_body(body, row, organs, tubes, lattice, signals, corner, pixel, texture, image, moving):  # type: ignore[no-untyped-def]
     """The whole body on one plane, in place; see `paint_thorax`."""
     rows, columns = image.shape
@@ -576,7 +577,7 @@ def paint_body(body, row, organs, tubes, lattice, signals, corner, pixel, textur
             image[i, j] *= 1.0 + texture * _noise(lattice, r, a, s)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def paint_plain(lattice, corner, image, moving):  # type: ignore[no-untyped-def]
     """One smooth random field and nothing else, all of it moving."""
     for i in range(image.shape[0]):

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 
+from cinelabel.phantom.compiled import kernel
 from cinelabel.phantom.settings import PhantomSettings
 
 FAT_PEAKS_PPM = (-3.80, -3.40, -2.60, -1.94, -0.39, 0.60)
@@ -225,7 +225,7 @@ def field_shift_hz(
     return _shift(x, y, heights, linear, sources, np.array(off_resonance.axis, np.float32))
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@kernel()
 def _shift(
     x: np.ndarray,
     y: np.ndarray,
@@ -252,8 +252,8 @@ def _shift(
     return result
 
 
-@njit(cache=True, fastmath=True, nogil=True)
-def _look_up(shift: np.ndarray, period: float, table: np.ndarray) -> np.ndarray:
+@kernel()
+def _look_up(shift: np.ndarray, period: np.float32, table: np.ndarray) -> np.ndarray:
     """`table` over one period, linearly interpolated at `shift`."""
     last = table.size - 1
     result = np.empty(shift.shape, np.float32)
