@@ -40,6 +40,7 @@ MIXED = {Manner.FULL_HOLD: 0.72, Manner.HALF_HOLD: 0.1, Manner.FREE: 0.12, Manne
 COARSE_PIXEL_MM = 1.3
 """Pictures of finer pixels are acquired at about this pixel and zero-filled to theirs."""
 WHITE_PERCENTILE = 99.7
+FEWEST_SLICES, MOST_SLICES = 6, 20
 SHORT_SHARE = 0.08
 """How often a stack stops short of the apex, and of the base."""
 
@@ -293,13 +294,15 @@ def _slice_heights(
     From beyond the apex to beyond the base; now and then the stack stops short at one end, as
     stacks do that were planned on another breath-hold.
     """
-    low = -subject.heart.wall_apex - rng.uniform(0.3, 1.2) * geometry.spacing
-    high = subject.heart.length_ed + rng.uniform(0.4, 1.8) * geometry.spacing
-    short = rng.random(2) < SHORT_SHARE
-    cut = rng.uniform(0.6, 1.8, 2) * geometry.spacing
-    low = cut[0] if short[0] else low
-    high = subject.heart.length_ed - cut[1] if short[1] else high
-    heights = np.arange(low, high, geometry.spacing)
+    step = geometry.spacing
+    low = -subject.heart.wall_apex - rng.uniform(0.3, 1.2) * step
+    high = subject.heart.length_ed + rng.uniform(0.4, 1.8) * step
+    short, cut = rng.random(2) < SHORT_SHARE, rng.uniform(0.6, 1.8, 2) * step
+    whole = np.arange(low, high, step)[:MOST_SLICES]
+    heights = np.arange(
+        cut[0] if short[0] else low, subject.heart.length_ed - cut[1] if short[1] else high, step
+    )[:MOST_SLICES]
+    heights = heights if len(heights) >= FEWEST_SLICES else whole
     return [float(h) for h in (heights[::-1] if geometry.base_first else heights)]
 
 
