@@ -1,7 +1,7 @@
 """From an ideal slice to what a scanner gives: coils, k-space, motion, noise, grey values.
 
-Cartesian segmented cine: each phase-encoding line of k-space sees the heart at its own respiratory
-and cardiac state (Wang et al., Magn Reson Med 1995; Atkinson and Edelman, Radiology 1991).
+Cartesian segmented cine (Atkinson and Edelman, Radiology 1991): each phase-encoding line of k-space
+sees the heart at its own respiratory and cardiac state.
 """
 
 from __future__ import annotations
@@ -404,7 +404,7 @@ def noise_gain(size: int, acceleration: int) -> np.ndarray:
     """sqrt(R) g along the phase-encoding axis, float32 (size,): 1 for R = 1.
 
     g rises in the middle of the body, where R pixels of tissue fold onto each other, to about 1.15,
-    1.4 and 1.75 for R = 2, 3 and 4: of the order that Reeder et al. (Magn Reson Med 2005) measured.
+    1.4 and 1.75 for R = 2, 3 and 4: our choice.
     """
     across = np.sin(np.pi * (np.arange(size) + 0.5) / size)
     folds = 0.75 - 0.25 * np.cos(2.0 * np.pi * acceleration * np.arange(size) / size)
@@ -508,8 +508,9 @@ NODE_STEP = 4
 def sensitivity(scanner: Scanner, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Combined receive sensitivity, float32 (n, m), 1 at the heart frame's origin but for the bias.
 
-    Root sum of squares of loops, each (1 + (d / reach)^2)^(-3/2) as on the axis of a circular loop
-    (Roemer et al., Magn Reson Med 1990), then partly flattened as by a vendor's correction.
+    Root sum of squares (Roemer et al., Magn Reson Med 1990) of loops, each
+    (1 + (d / reach)^2)^(-3/2) as on the axis of a circular loop, then partly flattened as by a
+    vendor's correction.
 
     Args:
         scanner: coils, flattening, bias and seed.

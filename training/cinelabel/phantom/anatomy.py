@@ -3,8 +3,8 @@
 A left ventricle as a deformed truncated ellipsoid whose wall keeps its volume while it contracts
 (the incompressible wall of Arts et al., Biophys J 1991), a right ventricle as a rounded polygon
 wrapped round the septum, papillary muscles, atria and great vessels above tilted valve planes.
-Volumes, mass and ejection fraction of a subject are drawn first, from ranges of the literature
-(`RANGES`), and the geometry is solved for them.
+Volumes, mass and ejection fraction of a subject are drawn first, from ranges about those of the
+literature (`RANGES`), and the geometry is solved for them.
 
 Everything is expressed in the *heart frame*: millimetres, the long axis along z with the LV apex of
 the cavity at z = 0 and the mitral plane at z = length, the septum towards -x, anterior towards +y.
@@ -33,7 +33,7 @@ from cinelabel.phantom.heart_sections import (
 from cinelabel.phantom.settings import PhantomSettings
 
 MYOCARDIAL_DENSITY = 1.05
-"""g/ml, Kawel-Boehm et al., J Cardiovasc Magn Reson 2020."""
+"""g/ml, the value usual in cardiac magnetic resonance."""
 
 GROUPS: dict[str, float] = {
     "normal": 0.22,
@@ -46,7 +46,7 @@ GROUPS: dict[str, float] = {
     "obese": 0.05,
     "small": 0.07,
 }
-"""Groups of the population and their shares in training."""
+"""Groups of the population and their shares in training: our choice."""
 EVERYTHING = PhantomSettings()
 CLOSING_GROUPS = ("hypertrophic", "small")
 """Groups that `PhantomSettings.closing_cavities` switches off."""
@@ -142,19 +142,25 @@ RANGES: dict[str, Ranges] = {
         rv_ejection=(0.48, 0.78),
     ),
 }
-"""Ranges by group, wider than the 95 % ranges of the literature so that its tails are learnt too.
+"""Ranges by group: our choice, about the values below and wide enough that tails are learnt too.
 
-- normal: Maceira et al., J Cardiovasc Magn Reson and Eur Heart J 2006; Petersen et al., J
-  Cardiovasc Magn Reson 2017 (UK Biobank: LV EF 58 +- 5 % in men, 61 +- 5 % in women, mass 53 +- 9
-  and 42 +- 7 g/m2); pooled by Kawel-Boehm et al., J Cardiovasc Magn Reson 2020.
-- athlete: both ventricles enlarged in balance with the mass, Scharhag et al., J Am Coll Cardiol
-  2002; Prakken et al., 2010.
-- dilated, infarcted, abnormal_rv: the groups of ACDC, Bernard et al., IEEE TMI 2018 (dilated: EDV
-  above 100 ml/m2 and EF below 40 %; infarcted: EF below 40 % with several abnormal segments;
-  abnormal RV: EDV above 110 ml/m2 or EF below 40 %).
+- normal: EDV 160 +- 27 ml in men and 132 +- 23 ml in women, mass 134 +- 21 and 98 +- 21 g, EF
+  67 +- 5 % (Kawel-Boehm et al., J Cardiovasc Magn Reson 2015); RV EDV 190 +- 33 and 148 +- 35 ml
+  (Hudsmith et al., J Cardiovasc Magn Reson 2005); with the papillary muscles in the cavity, as
+  here, EF 58 +- 5 and 61 +- 5 %, mass 53 +- 9 and 42 +- 7 g/m2 (UK Biobank, Petersen et al., J
+  Cardiovasc Magn Reson 2017).
+- athlete: both ventricles enlarged in balance (Scharhag et al., J Am Coll Cardiol 2002), on
+  average to 123 to 129 ml/m2 in men and 107 ml/m2 in women, RV 136 to 144 and 115 to 118 ml/m2
+  (Prakken et al., Eur J Cardiovasc Prev Rehabil 2010). Mass over volume is drawn higher than
+  their means' 0.43 to 0.53 g/ml.
+- dilated, infarcted, abnormal_rv: about the groups of ACDC, Bernard et al., IEEE TMI 2018 (dilated:
+  EDV above 100 ml/m2 and EF below 40 %; infarcted: EF below 40 % with several abnormal segments,
+  here up to 50 %; abnormal RV: EDV above 110 ml/m2 or EF below 40 %).
 - hypertrophic: thickest wall at least 15 mm (ESC guidelines, Elliott et al., Eur Heart J 2014).
-- child: from infancy to 18 years, Buechel et al., J Cardiovasc Magn Reson 2009; Sarikouch et al.,
-  Circ Cardiovasc Imaging 2010.
+- child: the EDV that boys of about 0.4 to 1.4 m2 body surface have on average (Buechel et al., J
+  Cardiovasc Magn Reson 2009, who measured children of 7 months to 18 years); larger adolescents
+  resemble `normal`.
+- obese: fat round a heart of usual size.
 - small: concentric remodelling, mass over volume high, as in hypertension and in old age.
 """
 
@@ -680,7 +686,7 @@ def _with_disease(rng: np.random.Generator, heart: Heart) -> Heart:
 
 
 def _hypertrophic(rng: np.random.Generator, heart: Heart) -> Heart:
-    """Asymmetric septal, concentric, apical or mid-ventricular hypertrophy (ESC 2014)."""
+    """Asymmetric septal, concentric, apical or mid-ventricular hypertrophy; shares: our choice."""
     kind = str(rng.choice(["septal", "concentric", "apical", "mid"], p=[0.5, 0.22, 0.16, 0.12]))
     if kind == "septal":
         bumps = [
@@ -710,7 +716,7 @@ def _hypertrophic(rng: np.random.Generator, heart: Heart) -> Heart:
 
 def _infarcted(rng: np.random.Generator, heart: Heart) -> Heart:
     """One or two territories thinned and without motion, at times an aneurysm."""
-    # Middles of the anterior, lateral and inferior territory (Cerqueira et al., 2002).
+    # Within the anterior, lateral and inferior territory: our choice, as territories vary.
     middles = {"anterior": (0.7, 0.25), "lateral": (2.5, 0.55), "inferior": (-1.6, 0.6)}
     names = list(rng.permutation(list(middles)))[: int(rng.choice([1, 2], p=[0.7, 0.3]))]
     scars = []

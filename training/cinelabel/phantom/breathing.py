@@ -1,10 +1,12 @@
 """Breathing and triggering of a segmented cine slice: when each line is acquired and what it sees.
 
-Breaths follow Lujan et al., Med Phys 1999 (cos^2n with a dwell at end-expiration); the heart's
-share of the diaphragm's excursion Wang, Riederer and Ehman, Magn Reson Med 1995; anterior-posterior
-motion and rotation McLeish et al., IEEE Trans Med Imaging 2002; hysteresis Nehrke et al., Radiology
-2001; drift in a breath-hold Holland, Goldfarb and Edelman, Radiology 1998; the length of systole at
-another heart rate Weissler, Harris and Schoenfeld, Circulation 1968. The four manners are those of
+Breaths have the form of Lujan et al., Med Phys 1999 (cos^2n with a dwell at end-expiration). That
+the heart follows the diaphragm by a share was studied by Wang, Riederer and Ehman, Magn Reson Med
+1995; its anterior motion and rotation by McLeish et al., IEEE Trans Med Imaging 2002, and Shechter
+et al., IEEE Trans Med Imaging 2004; hysteresis by Nehrke et al., Radiology 2001; drift in a
+breath-hold by Holland, Goldfarb and Edelman, Radiology 1998 (diaphragm at end-expiration: 0.15 mm/s
+on average); the length of systole at another heart rate by Weissler, Harris and Schoenfeld,
+Circulation 1968. What is drawn is our choice about their findings. The four manners are those of
 CMRxMotion (2022).
 
 Displacements are of the heart, in mm along the body axes right, anterior, superior (RAS+), relative
@@ -22,7 +24,9 @@ from typing import Any
 import numpy as np
 
 HEART_SHARE = 0.6
-"""Superior-inferior motion of the heart as a share of the diaphragm's (Wang 1995)."""
+"""Superior-inferior motion of the heart as a share of the diaphragm's.
+
+As usual for navigators; the mean of Danias et al., AJR 1999, whose volunteers had 0.17 to 0.93."""
 SYSTOLE = 0.36
 """End-systole as a share of the cycle at the mean heart rate."""
 INSPIRATION = 0.42
@@ -216,7 +220,7 @@ def cardiac_phase(elapsed_s: np.ndarray, interval_s: np.ndarray, mean_s: float) 
     """Phase 0 to 1 of the mean cycle which a heartbeat of another length has reached, (n,).
 
     Systole shortens less than diastole when a heartbeat is short: electromechanical systole is
-    546 ms - 2.1 ms per beat a minute (Weissler 1968).
+    546 ms - 2.1 ms per beat a minute (Weissler 1968, men).
     """
     interval = np.asarray(interval_s, float)
     change = (546.0 - 126.0 / interval) / (546.0 - 126.0 / mean_s)
@@ -317,7 +321,9 @@ RANGES = {
     Manner.INTENSIVE: _Ranges((14.0, 45.0), (1.8, 4.2), 0.08, 2.5),
 }
 """Quiet breathing moves the diaphragm by 6 to 26 mm, deep breathing by 14 to 45 mm, and the heart
-by `HEART_SHARE` of it; holds of one person differ by millimetres between slices."""
+by `HEART_SHARE` of it; holds of one person differ by millimetres between slices. Our choice; its
+largest is about that of the right dome near vital capacity, 44 mm (Gierada et al., Radiology
+1995)."""
 BROKEN_HOLD_SHARE = 0.05
 """Share of the full breath-holds that are given up towards the end."""
 DEEP_HOLD_SHARE = 0.06

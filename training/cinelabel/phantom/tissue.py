@@ -1,10 +1,8 @@
 """How bright each tissue is: the balanced SSFP signal with its off-resonance profile, or at random.
 
 Steady state of Freeman and Hill (J Magn Reson 1971) in the elliptical form of Xiang and Hoff
-(Magn Reson Med 2014, eq. 1), refocused at TE = TR/2 (Scheffler and Hennig, Magn Reson Med 2003).
-T1 and T2 after Stanisz et al. (Magn Reson Med 2005), de Bazelaire et al. (Radiology 2004) and von
-Knobelsdorff-Brenkenhoff et al. (J Cardiovasc Magn Reson 2013); the loss by magnetisation transfer
-after Bieri and Scheffler (Magn Reson Med 2006).
+(Magn Reson Med 2014), refocused at TE = TR/2 (Scheffler and Hennig, Magn Reson Med 2003). Tissue
+loses signal by magnetisation transfer besides (Bieri and Scheffler, Magn Reson Med 2006).
 """
 
 from __future__ import annotations
@@ -18,10 +16,13 @@ from cinelabel.phantom.compiled import kernel
 from cinelabel.phantom.settings import PhantomSettings
 
 FAT_PEAKS_PPM = (-3.80, -3.40, -2.60, -1.94, -0.39, 0.60)
-"""Chemical shifts of fat from water (Hamilton et al., NMR Biomed 2011)."""
+"""Chemical shifts of fat from water: six peaks, as usual where water and fat are separated."""
 
 FAT_PEAK_SHARES = (0.087, 0.693, 0.128, 0.004, 0.039, 0.049)
-"""How much of the fat resonates at each of `FAT_PEAKS_PPM`."""
+"""How much of the fat resonates at each of `FAT_PEAKS_PPM`.
+
+The usual shares, near those of Hamilton et al., NMR Biomed 2011, in whom 8.6 % lie beneath the
+water's peak (here the last two, 8.8 %) and the first is 0.125 of the second."""
 
 PROTON_HZ_PER_TESLA = 42.577e6
 """Gyromagnetic ratio of the proton, Hz/T."""
@@ -60,6 +61,12 @@ RELAXATION: dict[str, Relaxation] = {
     "csf": Relaxation((3500, 4000), (1500, 1200), 1.0, 1.0, 0.15),
     "lung": Relaxation((1150, 1300), (40, 25), 0.15, 1.0, 0.40),
 }
+"""Tissues, each varied by its spread from subject to subject.
+
+T1 and T2 of liver, spleen and kidney are those of de Bazelaire et al. (Radiology 2004), of the
+myocardium at 3 T about those of von Knobelsdorff-Brenkenhoff et al. (J Cardiovasc Magn Reson 2013);
+T1 of muscle is about that of Stanisz et al. (Magn Reson Med 2005). The others, densities, transfer
+and spreads are our choice."""
 
 
 BANDING_RELAXATION = (1200.0, 100.0)
@@ -214,7 +221,7 @@ def field_shift_hz(
     """Off-resonance of water (Hz), float32 (n, m).
 
     Balls disturb the field outside of them as dipoles, (3 cos^2 - 1) / 2 (a / r)^3 (Schenck, Med
-    Phys 1996, eq. 12); inside the field is even, here as at the surface at its mean, zero.
+    Phys 1996); inside the field is even, here as at the surface at its mean, zero.
     """
     x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
     heights = np.broadcast_to(np.asarray(height, np.float32), x.shape)
