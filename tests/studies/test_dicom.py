@@ -196,6 +196,16 @@ def test_file_names_do_not_matter(cine, make_study):
     np.testing.assert_array_equal(studies.load(cine).frames, make_study().frames)
 
 
+def test_decimal_strings_a_hair_below_a_power_of_ten_fit_their_16_characters(make_study, tmp_path):
+    affine = make_study().grid.affine.copy()
+    step = np.linalg.norm(affine[:3, 2])
+    affine[:3, 2] *= (10.0 - 2e-15) / step
+    path = dicom.write_cine(tmp_path / "cine", make_study(affine=affine))[0]
+    raw = pydicom.dcmread(path)["SpacingBetweenSlices"].value
+    assert len(str(raw)) <= 16
+    assert float(raw) == 10.0
+
+
 def test_files_that_are_no_dicom_are_passed_over(cine, make_study):
     (cine / "notes.txt").write_text("a text")
     (cine / "empty").write_bytes(b"")

@@ -281,5 +281,8 @@ def _decimal_or_empty(value: float | None) -> str | None:
 
 
 def _decimal(value: float) -> str:
-    """A number in the 16 characters of a decimal string (DS)."""
-    return format_number_as_ds(float(value))
+    """A number in the 16 characters of a decimal string (DS), to a tenth of a billionth.
+
+    Rounded first: pydicom gives 17 characters to a number a hair below a power of ten.
+    """
+    return format_number_as_ds(round(float(value), 10))
