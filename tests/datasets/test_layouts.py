@@ -252,6 +252,228 @@ def test_sunnybrook_with_a_broken_description_is_an_error_naming_it(tmp_path):
         cases("sunnybrook", tmp_path)
 
 
+# M&Ms-2
+
+MNMS2_TABLE = (
+    "SUBJECT_CODE,DISEASE,VENDOR,SCANNER,FIELD\n41,LV,SIEMENS,SymphonyTim,1.5\n,,,,\n,,,,\n"
+)
+
+
+def mnms2_subject(folder: Path, code: str) -> Path:
+    for view in ("SA", "LA"):
+        for phase in ("ED", "ES"):
+            image(folder / code / f"{code}_{view}_{phase}.nii.gz")
+            label(
+                folder / code / f"{code}_{view}_{phase}_gt.nii.gz",
+                {1: np.s_[2, 2, 1], 2: np.s_[3, 2, 1], 3: np.s_[4, 2, 1]},
+            )
+        image(folder / code / f"{code}_{view}_CINE.nii.gz", (*SHAPE, 4))
+    return folder / code
+
+
+def test_mnms2_takes_short_axes_alone_and_its_table_has_blank_rows_and_bare_numbers(tmp_path):
+    mnms2_subject(tmp_path / "MnM2" / "dataset", "041")
+    (tmp_path / "MnM2" / "dataset_information.csv").write_text(MNMS2_TABLE)
+    for root in (tmp_path, tmp_path / "MnM2", tmp_path / "MnM2" / "dataset"):
+        found = cases("mnms2", root)
+        assert [(c.name, c.image.name) for c in found] == [
+            ("041_ED", "041_SA_ED.nii.gz"),
+            ("041_ES", "041_SA_ES.nii.gz"),
+        ]
+        assert found[0].details == {
+            "disease": "LV",
+            "vendor": "SIEMENS",
+            "scanner": "SymphonyTim",
+            "field": "1.5",
+            "split": "train",
+        }
+    labels = load_case(found[1])[1]
+    assert [labels[2, 2, 1], labels[3, 2, 1], labels[4, 2, 1]] == [1, 2, 3]
+
+
+def test_mnms2_in_one_folder_without_its_table_keeps_the_official_split_by_number(tmp_path):
+    for code in ("160", "161", "200", "201", "360"):
+        image(tmp_path / f"{code}_SA_ED.nii.gz")
+    found = cases("mnms2", tmp_path)
+    assert [c.details["split"] for c in found] == [
+        *("train", "validation", "validation", "test", "test")
+    ]
+    assert all(c.label is None for c in found)
+
+
+@pytest.mark.parametrize(
+    ("table", "what"), [("CODE,DISEASE\n41,LV\n", "SUBJECT_CODE"), ("SUBJECT_CODE\nAB\n", "'AB'")]
+)
+def test_mnms2_with_another_table_is_an_error_naming_it(tmp_path, table, what):
+    mnms2_subject(tmp_path, "041")
+    (tmp_path / "dataset_information.csv").write_text(table)
+    with pytest.raises(InputError, match=f"dataset_information.csv.*{what}"):
+        cases("mnms2", tmp_path)
+
+
+# MyoPS
+
+
+def wide_label(path: Path, values: dict[int, tuple], dtype: type = np.int16) -> Path:
+    """A label whose values do not fit 8 bits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.zeros(SHAPE, dtype)
+    for value, index in values.items():
+        labels[index] = value
+    nib.save(nib.Nifti1Image(labels, AFFINE), path)
+    return path
+
+
+MYOPS_VALUES = {
+    500: np.s_[1, 2, 1],
+    200: np.s_[2, 2, 1],
+    1220: np.s_[3, 2, 1],
+    2221: np.s_[4, 2, 1],
+    600: np.s_[5, 2, 1],
+}
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_myops_takes_bssfp_alone_and_oedema_and_scar_are_myocardium(tmp_path, nested):
+    parts = ("train25", "train25_myops_gd", "test20") if nested else ("", "", "")
+    for sequence in ("C0", "DE", "T2"):
+        image(tmp_path / parts[0] / f"myops_training_101_{sequence}.nii.gz")
+        image(tmp_path / parts[2] / f"myops_test_201_{sequence}.nii.gz")
+    wide_label(tmp_path / parts[1] / "myops_training_101_gd.nii.gz", MYOPS_VALUES, np.uint16)
+    wide_label(tmp_path / parts[2] / "myops_test_201_gd.nii.gz", {})
+    training, test = cases("myops", tmp_path)
+    assert (training.name, training.image.name) == ("101_single", "myops_training_101_C0.nii.gz")
+    assert (test.patient, test.label) == ("201", None)
+    study, labels = load_case(training)
+    assert study.frames.shape == (*SHAPE, 1)
+    np.testing.assert_array_equal(labels[1:, 2, 1], [1, 2, 2, 2, 3])
+
+
+def test_myops_label_of_a_patient_found_twice_is_an_error_naming_both(tmp_path):
+    image(tmp_path / "train25" / "myops_training_101_C0.nii.gz")
+    for folder in ("a", "b"):
+        wide_label(tmp_path / folder / "myops_training_101_gd.nii.gz", MYOPS_VALUES)
+    with pytest.raises(InputError, match="b/myops_training_101_gd.*twice.*a/myops_training_101"):
+        cases("myops", tmp_path)
+
+
+# MS-CMRSeg
+
+
+def mscmrseg_tree(root: Path) -> None:
+    first = root / "C0LET2_nii45_for_challenge19"
+    for number in (2, 10, 36, 45):
+        for sequence in ("C0", "T2", "LGE"):
+            image(first / "c0t2lge" / f"patient{number}_{sequence}.nii.gz")
+    values = {500: np.s_[2, 2, 1], 200: np.s_[3, 2, 1], 600: np.s_[4, 2, 1]}
+    for number in (2, 10):
+        wide_label(first / "c0gt" / f"patient{number}_C0_manual.nii.gz", values)
+        wide_label(first / "lgegt" / f"patient{number}_LGE_manual.nii.gz", {7: np.s_[0, 0, 0]})
+    second = root / "C0LET2_gt_for_challenge19" / "C0_manual_10"
+    wide_label(second / "patient36_C0_manual.nii.gz", values)
+
+
+def test_mscmrseg_joins_the_labels_of_both_packages_by_number(tmp_path):
+    mscmrseg_tree(tmp_path)
+    found = cases("mscmrseg", tmp_path)
+    assert [(c.patient, c.label is not None) for c in found] == [
+        ("patient2", True),
+        ("patient10", True),
+        ("patient36", True),
+        ("patient45", False),
+    ]
+    labels = load_case(found[2])[1]
+    assert [labels[2, 2, 1], labels[3, 2, 1], labels[4, 2, 1]] == [1, 2, 3]
+
+
+def test_mscmrseg_voxels_that_are_nan_get_the_lowest_value_and_the_study_says_so(tmp_path):
+    mscmrseg_tree(tmp_path)
+    (path,) = tmp_path.rglob("patient2_C0.nii.gz")
+    voxels = np.full(SHAPE, np.nan, np.float32)
+    voxels[1:, :, 1] = np.arange(25).reshape(5, 5) + 7
+    nib.save(nib.Nifti1Image(voxels, AFFINE), path)
+    study, _ = load_case(cases("mscmrseg", tmp_path)[0])
+    assert np.isfinite(study.frames).all()
+    assert study.frames.min() == study.frames[0, 0, 0, 0] == 7
+    assert study.frames[5, 4, 1, 0] == 31
+    assert study.notes == ("65 voxels were NaN or infinite and got the lowest value.",)
+
+
+def test_mscmrseg_image_of_nothing_but_nan_is_refused_and_so_is_nan_in_other_sets(tmp_path):
+    mscmrseg_tree(tmp_path)
+    (path,) = tmp_path.rglob("patient2_C0.nii.gz")
+    nib.save(nib.Nifti1Image(np.full(SHAPE, np.nan, np.float32), AFFINE), path)
+    with pytest.raises(InputError, match=r"patient2_C0\.nii\.gz.*NaN"):
+        load_case(cases("mscmrseg", tmp_path)[0])
+    folder = acdc_patient(tmp_path, "patient001", ed=1, es=9)
+    voxels = np.ones(SHAPE, np.float32)
+    voxels[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(voxels, AFFINE), folder / "patient001_frame01.nii.gz")
+    with pytest.raises(InputError, match="1 voxels that are NaN"):
+        load_case(cases("acdc", tmp_path)[0])
+
+
+# CMRxMotion
+
+
+def cmrxmotion_scan(folder: Path, name: str, labelled: bool = True, nested: bool = True) -> None:
+    folder = folder / name if nested else folder
+    for phase in ("ED", "ES"):
+        image(folder / f"{name}-{phase}.nii.gz", (*SHAPE, 1))
+        if labelled:
+            label(
+                folder / f"{name}-{phase}-label.nii.gz",
+                {1: np.s_[2, 2, 1], 2: np.s_[3, 2, 1], 3: np.s_[4, 2, 1]},
+            )
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_cmrxmotion_groups_scans_by_volunteer_and_tells_manner_and_grade(tmp_path, nested):
+    training, validation = (
+        tmp_path / "CMRxMotion Training Dataset",
+        tmp_path / "CMRxMotion_validation",
+    )
+    cmrxmotion_scan(training / "data", "P001-1", nested=nested)
+    cmrxmotion_scan(training / "data", "P001-4", labelled=False, nested=nested)
+    cmrxmotion_scan(validation, "P033-3", labelled=False, nested=nested)
+    (training / "IQA.csv").write_text(
+        "Image,Label\nP001-1-ED,1\nP001-1-ES,2\nP001-4-ED,3\nP001-4-ES,3\n,\n"
+    )
+    found = cases("cmrxmotion", tmp_path)
+    assert [c.name for c in found] == [
+        *("P001-1_ED", "P001-1_ES", "P001-4_ED", "P001-4_ES", "P033-3_ED", "P033-3_ES")
+    ]
+    assert {c.group for c in found} == {"cmrxmotion/P001", "cmrxmotion/P033"}
+    assert [c.details.get("grade") for c in found] == ["1", "2", "3", "3", None, None]
+    assert [c.details["manner"] for c in found[::2]] == ["full breath-hold", "intensive", "free"]
+    assert [c.label is None for c in found] == [False, False, True, True, True, True]
+    study, labels = load_case(found[0])
+    assert (study.frames.shape, study.is_cine, labels.shape) == ((*SHAPE, 1), False, SHAPE)
+    assert [labels[2, 2, 1], labels[3, 2, 1], labels[4, 2, 1]] == [1, 2, 3]
+
+
+def test_cmrxmotion_tables_of_scores_from_1_to_5_become_grades(tmp_path):
+    cmrxmotion_scan(tmp_path / "data", "P005-1")
+    cmrxmotion_scan(tmp_path / "data", "P005-2")
+    (tmp_path / "IQA.csv").write_bytes(
+        b"\xef\xbb\xbfname,score\nP005-1-ED.nii.gz,5\nP005-1-ES,3.0\nP005-2-ED,2\nP005-2-ES,1\n"
+    )
+    assert [c.details["grade"] for c in cases("cmrxmotion", tmp_path / "data")] == list("1233")
+
+
+@pytest.mark.parametrize("grade", ["0", "6", "mild", ""])
+def test_cmrxmotion_grade_that_is_none_is_an_error_naming_table_and_scan(tmp_path, grade):
+    cmrxmotion_scan(tmp_path, "P001-1")
+    (tmp_path / "IQA.csv").write_text(f"Image,Label\nP001-1-ED,{grade}\n")
+    with pytest.raises(InputError, match=f"IQA.csv.*P001-1-ED the grade '?{grade}"):
+        cases("cmrxmotion", tmp_path)
+
+
+def test_cmrxmotion_without_grades_is_read(tmp_path):
+    cmrxmotion_scan(tmp_path, "P020-2")
+    assert cases("cmrxmotion", tmp_path)[0].details == {"manner": "half breath-hold"}
+
+
 # Phantom
 
 

@@ -209,6 +209,22 @@ def test_cmrxmotion_has_images_of_four_axes_and_labels_of_three(tmp_path):
     assert not studies.load(folder / "P001-2-ES.nii.gz").is_cine
 
 
+def test_cmrxmotion_is_read_by_the_loader_of_the_set_with_grades_and_manners(tmp_path):
+    write_cohort(tmp_path, studies=2, seed=3, file_format="cmrxmotion", frames=5)
+    found = cases("cmrxmotion", tmp_path)
+    assert len(found) == 2 * 4 * 2
+    assert {case.patient for case in found} == {"P001", "P002"}
+    severe = [case for case in found if case.details["grade"] == "3"]
+    assert {case.details["manner"] for case in severe} == {"intensive"}
+    assert [case.label for case in severe] == [None] * 4
+    made = small_phantom(4, frames=5, manner=1)
+    (case,) = (case for case in found if case.name == "P002-1_ES")
+    study, labels = load_case(case)
+    np.testing.assert_array_equal(study.frame(0), made.study.frame(ES))
+    np.testing.assert_array_equal(labels, made.labels[..., ES])
+    np.testing.assert_allclose(study.grid.affine, AFFINE, atol=1e-4)
+
+
 @pytest.mark.parametrize("file_format", list(PUBLIC_SETS))
 def test_truth_and_labels_of_every_frame_lie_beside_the_tree_of_a_public_set(tmp_path, file_format):
     folders = write_cohort(tmp_path, studies=1, seed=3, file_format=file_format, frames=5)

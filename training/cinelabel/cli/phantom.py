@@ -164,7 +164,7 @@ def _real_exhibits(folder: Path) -> list[Exhibit]:
             continue  # not this set
         of_set: dict[str, list[Case]] = {}
         for case in found:
-            of_set.setdefault(case.patient, []).append(case)
+            of_set.setdefault(case.examination, []).append(case)
         patients[name] = [c for c in of_set.values() if [one.phase for one in c] == ["ED", "ES"]]
     rows = itertools.zip_longest(*patients.values())  # the first of each set, then the second, ...
     chosen = [phases for row in rows for phases in row if phases is not None]
@@ -172,7 +172,7 @@ def _real_exhibits(folder: Path) -> list[Exhibit]:
         raise InputError(
             "no case with ED and ES of a public data set is here",
             where=folder,
-            remedy="Give a folder with cases of ACDC, M&Ms or Sunnybrook",
+            remedy="Give a folder with cases of a public set, such as ACDC or M&Ms",
         )
     return [_exhibit(phases) for phases in chosen[:REAL_ROWS]]
 
@@ -185,7 +185,7 @@ def _exhibit(phases: list[Case]) -> Exhibit:
     loaded = [load_case(case) for case in phases]
     along_x, along_y, _ = loaded[0][0].grid.spacing
     return Exhibit(
-        f"{phases[0].set} {phases[0].patient}",
+        f"{phases[0].set} {phases[0].examination}",
         tuple(study.frame(0) for study, _ in loaded),
         tuple(labels for _, labels in loaded),
         (along_x, along_y),

@@ -9,23 +9,57 @@ from types import MappingProxyType
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.labels import CANONICAL, LabelMap
-from cinelabel.datasets import acdc, mnms, phantom, sunnybrook
-from cinelabel.datasets.case import Case, load_case, split_by_patient
+from cinelabel.datasets import (
+    acdc,
+    cmrxmotion,
+    mnms,
+    mnms2,
+    mscmrseg,
+    myops,
+    phantom,
+    sunnybrook,
+)
+from cinelabel.datasets.case import Case, Published, load_case, split_by_patient
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set's name, label convention and the function that lists its cases."""
+    """A data set's name, label convention and the functions that look into a folder.
+
+    Attributes:
+        name: in commands and files.
+        label_map: from the values in its files to the canonical ones.
+        list_cases: the cases below a folder.
+        published: how much the whole set holds.
+        list_announced: patients that the set's own tables in a folder name, found or not.
+    """
 
     name: str
     label_map: LabelMap
     list_cases: Callable[[Path], list[Case]]
+    published: Published = Published()
+    list_announced: Callable[[Path], frozenset[str]] = lambda root: frozenset()
 
 
 REGISTRY: Mapping[str, Dataset] = MappingProxyType(
     {
-        module.NAME: Dataset(module.NAME, module.LABEL_MAP, module.cases)
-        for module in (acdc, mnms, sunnybrook, phantom)
+        entry.name: entry
+        for entry in (
+            Dataset(acdc.NAME, acdc.LABEL_MAP, acdc.cases, acdc.PUBLISHED),
+            Dataset(mnms.NAME, mnms.LABEL_MAP, mnms.cases, mnms.PUBLISHED, mnms.announced),
+            Dataset(mnms2.NAME, mnms2.LABEL_MAP, mnms2.cases, mnms2.PUBLISHED, mnms2.announced),
+            Dataset(myops.NAME, myops.LABEL_MAP, myops.cases, myops.PUBLISHED),
+            Dataset(mscmrseg.NAME, mscmrseg.LABEL_MAP, mscmrseg.cases, mscmrseg.PUBLISHED),
+            Dataset(
+                cmrxmotion.NAME,
+                cmrxmotion.LABEL_MAP,
+                cmrxmotion.cases,
+                cmrxmotion.PUBLISHED,
+                cmrxmotion.announced,
+            ),
+            Dataset(sunnybrook.NAME, sunnybrook.LABEL_MAP, sunnybrook.cases),
+            Dataset(phantom.NAME, phantom.LABEL_MAP, phantom.cases),
+        )
     }
 )
 
@@ -63,6 +97,7 @@ __all__ = [
     "REGISTRY",
     "Case",
     "Dataset",
+    "Published",
     "cases",
     "dataset",
     "label_map",

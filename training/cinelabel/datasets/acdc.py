@@ -12,10 +12,11 @@ from pathlib import Path
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LV, MYO, RV, STRUCTURES, LabelMap
-from cinelabel.datasets.case import Case, existing, reject_twins, visible
+from cinelabel.datasets.case import Case, Published, existing, reject_twins, visible
 
 NAME = "acdc"
 LABEL_MAP = LabelMap("ACDC", {3: LV.value, 2: MYO.value, 1: RV.value})
+PUBLISHED = Published(150, 300, tuple(f"patient{number:03d}" for number in range(1, 151)))
 GROUPS = {"ARV": "RV"}
 
 _PATIENT = re.compile(r"patient\d{3}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +24,16 @@ class Case:
 
     Attributes:
         set: name of the data set; `patient` is unique within it and is the group of every split.
-        phase: "ED", "ES", or "cine" for all frames of a 4D file.
+        phase: "ED", "ES", "cine" for all frames of a 4D file, or "single" where the set holds one
+            phase and does not say which.
         image, label: NIfTI files; `label` is None for an image without a label, which is normal.
         label_map: from the values in the file to the canonical ones.
         frame: index from 0 of the phase in 4D files, None where the files hold just this phase.
         structures: what the set annotates.
         scored_slices: structure name -> slices (from 0) that were annotated; None for all.
         details: what else the set says about the patient (vendor, pathology, ...), as text.
+        scan: tells examinations of one patient apart; empty where there is one.
+        mend: whether images of the set may hold NaN; such voxels get the image's lowest value.
     """
 
     set: str
@@ -42,16 +46,38 @@ class Case:
     structures: tuple[Structure, ...] = ()
     scored_slices: Mapping[str, tuple[int, ...]] | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+    scan: str = ""
+    mend: bool = False
+
+    @property
+    def examination(self) -> str:
+        """`patient`, or `patient-scan` where a patient was examined more than once."""
+        return f"{self.patient}-{self.scan}" if self.scan else self.patient
 
     @property
     def name(self) -> str:
-        """`patient_phase`, unique within the set."""
-        return f"{self.patient}_{self.phase}"
+        """`examination_phase`, unique within the set."""
+        return f"{self.examination}_{self.phase}"
 
     @property
     def group(self) -> str:
         """Key of patient-grouped splits, unique over sets."""
         return f"{self.set}/{self.patient}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """How much a whole set holds, as published; None where that is not known.
+
+    Attributes:
+        patients: with at least one image.
+        labelled: images (one phase each) with a label.
+        names: of all patients, where they are numbered without gaps.
+    """
+
+    patients: int | None = None
+    labelled: int | None = None
+    names: tuple[str, ...] = ()
 
 
 def load_case(case: Case) -> tuple[Study, np.ndarray | None]:
@@ -63,7 +89,7 @@ def load_case(case: Case) -> tuple[Study, np.ndarray | None]:
     """
     from cinelabel.studies import load, load_label
 
-    study = load(case.image)
+    study = load(case.image, mend=case.mend)
     if case.frame is not None:
         study = _one_frame(study, case.frame, case.image)
     if case.label is None:
@@ -126,6 +152,25 @@ def reject_twins(cases: Sequence[Case], root: Path) -> list[Case]:
             )
         seen[case.name] = case
     return list(cases)
+
+
+def only_one(paths: Iterable[Path], pattern: re.Pattern[str]) -> dict[str, Path]:
+    """Files by the number in their name (the pattern's first group), without zeros in front.
+
+    Raises InputError where two files have one number.
+    """
+    found: dict[str, Path] = {}
+    for path in visible(list(paths)):
+        match = pattern.fullmatch(path.name)
+        if match is None:
+            continue
+        number = str(int(match[1]))
+        if number in found:
+            raise InputError(
+                f"is there twice, also as {found[number]}", where=path, remedy="Keep one of them"
+            )
+        found[number] = path
+    return found
 
 
 def existing(path: Path) -> Path | None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LV, MYO, RV, STRUCTURES, LabelMap
-from cinelabel.datasets.case import Case, existing, reject_twins, visible
+from cinelabel.datasets.case import Case, Published, existing, reject_twins, visible
 
 NAME = "mnms"
 LABEL_MAP = LabelMap("M&Ms", {1: LV.value, 2: MYO.value, 3: RV.value})
+PUBLISHED = Published(345, 640)
 CODE_COLUMN = "External code"
 DETAIL_COLUMNS = ("VendorName", "Vendor", "Centre", "Age", "Pathology", "Sex", "Height", "Weight")
 
@@ -40,6 +41,14 @@ def cases(root: Path) -> list[Case]:
                 label = existing(image.with_name(f"{code}_sa_{phase}_gt.nii.gz"))
                 found.append(_case(code, phase, image, label, None, {}))
     return reject_twins(sorted(found, key=lambda case: case.name), root)
+
+
+def announced(root: Path) -> frozenset[str]:
+    """Subjects that the information table lists; none without a table."""
+    try:
+        return frozenset(_read_table(root))
+    except InputError:
+        return frozenset()
 
 
 def _published(image: Path, table: dict[str, dict[str, str]], root: Path) -> list[Case]:

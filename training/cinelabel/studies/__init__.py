@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["Study", "load", "load_all", "load_label", "save_image", "save_label"]
 
 
-def load(path: str | Path, *, series: str | None = None) -> Study:
+def load(path: str | Path, *, series: str | None = None, mend: bool = False) -> Study:
     """The study in a NIfTI file or in a folder of DICOM files.
 
     Args:
         path: .nii, .nii.gz, or a folder with one or more DICOM series.
         series: which series of a folder to take: number, UID or description.
+        mend: whether voxels of a NIfTI file that are NaN or infinite get the lowest value of the
+            others instead of being refused.
 
     Raises:
         InputError: nothing readable is there, or a folder holds several stacks and `series` does
@@ -42,7 +44,7 @@ def load(path: str | Path, *, series: str | None = None) -> Study:
         )
     from cinelabel.studies import nifti
 
-    return nifti.read(path)
+    return nifti.read(path, mend=mend)
 
 
 def load_all(path: str | Path) -> list[Study]:

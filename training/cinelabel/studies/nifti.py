@@ -106,11 +106,12 @@ def study_name(path: Path) -> str:
     return name if name.strip("._-") else "study"
 
 
-def read(path: Path) -> Study:
+def read(path: Path, *, mend: bool = False) -> Study:
     """A study from a 3D or 4D NIfTI file; trailing axes of length 1 are dropped.
 
     Frames are float32 with the file's scaling applied. Trigger times are taken from pixdim[4] when
-    its unit is known and the frames fill a plausible heart beat.
+    its unit is known and the frames fill a plausible heart beat. With `mend`, voxels that are NaN
+    or infinite get the lowest value of the others, which `notes` then says.
 
     Raises:
         InputError: the file is missing, damaged, not a grey-value 3D or 4D image, has voxels that
@@ -120,6 +121,7 @@ def read(path: Path) -> Study:
     source = _open(path)
     voxels = source.voxels(lambda image: image.get_fdata(caching="unchanged", dtype=np.float32))
     frames = voxels if voxels.ndim == 4 else voxels[..., np.newaxis]
+    notes = _mend(frames) if mend else ()
     require_image(frames, path)
     return Study(
         name=study_name(path),
@@ -130,6 +132,7 @@ def read(path: Path) -> Study:
         source=path,
         kind="nifti",
         header=source.header,
+        notes=notes,
     )
 
 
@@ -191,6 +194,15 @@ def write_image(path: Path, study: Study) -> None:
     header = _new_header(study)
     header["descrip"] = f"CineLabel {study.kind}".encode()
     _write(path, frames.astype(np.int16) if whole and fits else frames, header)
+
+
+def _mend(frames: np.ndarray) -> tuple[str, ...]:
+    """Fill voxels that are not finite in place; what was done, in sentences."""
+    finite = np.isfinite(frames)
+    if finite.all() or not finite.any():
+        return ()
+    frames[~finite] = frames[finite].min()
+    return (f"{np.count_nonzero(~finite)} voxels were NaN or infinite and got the lowest value.",)
 
 
 def _output_path(path: Path) -> Path:
