@@ -112,18 +112,9 @@ def split_by_patient(
 ) -> list[tuple[list[Case], list[Case]]]:
     """(training, held-out) cases of each fold; all cases of a patient are on the same side.
 
-    Patients are shuffled by `seed` and dealt to the folds in turn, so that folds differ by at most
-    one patient. The order of `cases` does not matter to who is held out when.
-    Raises InputError for fewer than two folds or fewer patients than folds.
+    Patients are dealt as by `deal_patients`, which also says what is raised.
     """
-    patients = sorted({case.group for case in cases})
-    if folds < 2 or len(patients) < folds:
-        raise InputError(
-            f"{len(patients)} patient(s) cannot be split into {folds} folds",
-            remedy="Use at least two folds and at least as many patients",
-        )
-    random.Random(seed).shuffle(patients)
-    fold_of = {patient: index % folds for index, patient in enumerate(patients)}
+    fold_of = deal_patients(cases, folds, seed)
     return [
         (
             [case for case in cases if fold_of[case.group] != fold],
@@ -131,6 +122,25 @@ def split_by_patient(
         )
         for fold in range(folds)
     ]
+
+
+def deal_patients(cases: Sequence[Case], folds: int, seed: int) -> dict[str, int]:
+    """The fold, from 0, of every patient (`Case.group`) of the cases.
+
+    Patients are shuffled by `seed` and dealt to the folds in turn, one set after the other, so that
+    folds differ by at most one patient, and by at most one of any set. The order of `cases` does
+    not matter. Raises InputError for fewer than two folds or fewer patients than folds.
+    """
+    sets = {case.group: case.set for case in cases}
+    patients = sorted(sets)
+    if folds < 2 or len(patients) < folds:
+        raise InputError(
+            f"{len(patients)} patient(s) cannot be split into {folds} folds",
+            remedy="Use at least two folds and at least as many patients",
+        )
+    random.Random(seed).shuffle(patients)
+    patients.sort(key=sets.__getitem__)
+    return {patient: index % folds for index, patient in enumerate(patients)}
 
 
 def visible(paths: Sequence[Path]) -> list[Path]:
