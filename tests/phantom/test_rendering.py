@@ -309,9 +309,13 @@ def test_every_height_and_phase_gives_finite_pictures(thorax: Thorax, group: str
 def test_readers_draw_the_middle_of_the_ventricle_and_not_beyond_its_ends() -> None:
     heart = level_base(sample_heart(np.random.default_rng(1), "normal"))
     length = heart.length(0.0)
-    assert readers_draw(heart, 0.5 * length, 0.0)
-    assert not readers_draw(heart, length + 3.0, 0.0)
-    assert not readers_draw(heart, -40.0, 0.0)
+
+    def drawn(height: float) -> bool:
+        return readers_draw(heart, heart.section(height, 0.0), height, 0.0)
+
+    assert drawn(0.5 * length)
+    assert not drawn(length + 3.0)
+    assert not drawn(-40.0)
 
 
 def test_roughness_darkens_the_cavity_and_leaves_the_labels_alone(thorax: Thorax) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from cinelabel.core.errors import InputError
+from cinelabel.core.measures import MYOCARDIAL_DENSITY_G_PER_ML
 from cinelabel.phantom.heart_sections import (
     ANGLE_TABLE,
     ANGLES,
@@ -31,9 +32,6 @@ from cinelabel.phantom.heart_sections import (
     wrap,
 )
 from cinelabel.phantom.settings import PhantomSettings
-
-MYOCARDIAL_DENSITY = 1.05
-"""g/ml, the value usual in cardiac magnetic resonance."""
 
 GROUPS: dict[str, float] = {
     "normal": 0.22,
@@ -370,11 +368,6 @@ class Heart:
             self._enclose_chambers(tables[4], z, contraction)
         return Section(tables[0], tables[1], tables[2], tables[3], tables[4])
 
-    def lv_borders(self, z: float, contraction: float) -> tuple[np.ndarray, np.ndarray]:
-        """Endocardium and epicardium at height z (mm), each (ANGLES,) in mm; zero where absent."""
-        section = self.section(z, contraction)
-        return section.endocardium, section.epicardium
-
     def volumes_ml(self, contraction: float, step_mm: float = 1.0) -> dict[str, float]:
         """Volumes of the continuous anatomy below the valve planes (ml): LV, MYO and RV.
 
@@ -384,10 +377,6 @@ class Heart:
         volumes = self._integrate(contraction, step_mm, 1)
         return {"LV": float(volumes[0]), "MYO": float(volumes[1]), "RV": float(volumes[2])}
 
-    def mass_g(self) -> float:
-        """Mass of the LV's wall at ED in g."""
-        return MYOCARDIAL_DENSITY * self.volumes_ml(0.0)["MYO"]
-
     def thickest_wall(self) -> float:
         """Thickest LV wall at ED between a tenth and 95 % of the length, in mm."""
         thickest = 0.0
@@ -395,11 +384,6 @@ class Heart:
             section = self.section(float(height * self.length_ed), 0.0)
             thickest = max(thickest, float(np.max(section.epicardium - section.endocardium)))
         return thickest
-
-    def reach_mm(self) -> dict[str, float]:
-        """How far the heart reaches from the origin's axis at ED: anterior, inferior, septal,
-        lateral (mm), pericardial fat included."""
-        return dict(self._reach)
 
     def chambers(self, z: float, contraction: float) -> tuple[Chamber, ...]:
         """What lies above the valves at height z (mm).
@@ -454,20 +438,6 @@ class Heart:
     def _rv_plane(self, contraction: float) -> tuple[float, float, float]:
         middle = float(self.rv_valve_height(0.0, 0.0, contraction))
         return middle, self.rv_valve[1], self.rv_valve[2]
-
-    @cached_property
-    def _reach(self) -> dict[str, float]:
-        extents = np.zeros(4)
-        cosine, sine = np.cos(ANGLE_TABLE), np.sin(ANGLE_TABLE)
-        for height in np.linspace(0.05, 1.0, 8):
-            z = float(height) * self.length_ed
-            outer = self.section(z, 0.0).pericardium
-            rise = z - 0.5 * self.length_ed
-            x = self.axis_tilt[0] * rise - outer * cosine
-            y = self.axis_tilt[1] * rise + outer * sine
-            extents = np.maximum(extents, [y.max(), -y.min(), -x.min(), x.max()])
-        names = ("anterior", "inferior", "septal", "lateral")
-        return {name: float(extent) for name, extent in zip(names, extents, strict=True)}
 
     @cached_property
     def _packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -769,7 +739,7 @@ def _solve(heart: Heart, targets: dict[str, float]) -> Heart:
             scale = targets["thickest"] / solved.thickest_wall()
             solved = _with_wall(solved, solved.wall * scale)
     else:
-        muscle = targets["mass_to_volume"] * targets["edv"] / MYOCARDIAL_DENSITY
+        muscle = targets["mass_to_volume"] * targets["edv"] / MYOCARDIAL_DENSITY_G_PER_ML
         solved = _root(
             lambda wall: _with_wall(solved, wall), lambda h: _coarse(h, 0.0)[1], muscle, (2.5, 24.0)
         )

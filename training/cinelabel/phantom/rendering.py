@@ -234,12 +234,8 @@ def render_poses(
     )
 
 
-def readers_draw(heart: Heart, height: float, contraction: float) -> bool:
+def readers_draw(heart: Heart, section: Section, height: float, contraction: float) -> bool:
     """Whether a reader draws a slice: muscle there, and on enough of the circumference."""
-    return _draws(heart, heart.section(height, contraction), height, contraction)
-
-
-def _draws(heart: Heart, section: Section, height: float, contraction: float) -> bool:
     if not section.epicardium.any():
         return False
     middle = 0.5 * (section.endocardium + section.epicardium)
@@ -413,7 +409,7 @@ def _paint(
         shares,
     )
     signal[box] = painted
-    drawn = _draws(heart, sections[count // 2], height, contraction)
+    drawn = readers_draw(heart, sections[count // 2], height, contraction)
     return _Painted(signal, box, cover, shares, drawn)
 
 
