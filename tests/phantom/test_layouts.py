@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -261,6 +262,16 @@ def test_a_tree_that_holds_another_cohort_is_not_written_into(tmp_path, file_for
     with pytest.raises(OutputError, match="holds another cohort"):
         write_cohort(tmp_path, studies=1, seed=3, file_format=file_format, frames=5)
     assert tree(tmp_path) == [name for name in before if name != "truth/cohort.json"]
+
+
+@pytest.mark.parametrize("file_format", list(PUBLIC_SETS))
+def test_a_tree_that_was_deleted_is_made_anew_whatever_truth_was_left(tmp_path, file_format):
+    write_cohort(tmp_path, studies=1, seed=3, file_format=file_format, frames=5)
+    shutil.rmtree(tmp_path / PUBLIC_SETS[file_format].root)
+    folders = write_cohort(tmp_path, studies=1, seed=4, file_format=file_format, frames=5)
+    assert all(any(folder.iterdir()) for folder in folders)
+    truth = json.loads((tmp_path / "truth" / f"{folders[0].name}.json").read_text())
+    assert truth["seed"] == 4
 
 
 @pytest.mark.parametrize("file_format", list(PUBLIC_SETS))

@@ -201,7 +201,7 @@ def _write_public(out: Path, order: Order, file_format: str) -> list[Path]:
     for number, manner in wanted:
         name = layout.name(number, order.seed + number, manner)
         truth = out / "truth" / f"{name}.json"
-        if truth.is_file():
+        if truth.is_file() and (root / layout.studies / name).is_dir():
             truths[name] = json.loads(truth.read_text(encoding="utf-8"))
         else:
             made = order.study(number, manner)
