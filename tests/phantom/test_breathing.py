@@ -184,6 +184,14 @@ def test_the_slices_of_one_person_breathe_alike() -> None:
     assert np.mean(depths) == pytest.approx(habit.depth_mm, rel=0.1)
 
 
+def test_the_slices_of_one_person_share_the_heart_rate_they_are_given() -> None:
+    rng = np.random.default_rng(3)
+    motions = [sample_motion(rng, Manner.FREE, interval_s=0.7) for _ in range(30)]
+    assert {motion.timing.mean_interval_s for motion in motions} == {0.7}
+    beats = [beat for motion in motions for beat in motion.timing.intervals_s]
+    assert np.median(beats) == pytest.approx(0.7, rel=0.02)
+
+
 def test_holds_of_a_study_lie_millimetres_apart_along_the_body() -> None:
     offsets = np.array(
         [

@@ -10,10 +10,21 @@ from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LV, MYO, RV
 from cinelabel.core.measures import find_ed_es, volume_curve_ml
 from cinelabel.phantom.breathing import Manner
-from cinelabel.phantom.cohort import PhantomStudy, StackGeometry, make_study, plan_study
+from cinelabel.phantom.cohort import (
+    PhantomStudy,
+    StackGeometry,
+    StudyPlan,
+    _take_slice,
+    make_study,
+    plan_study,
+)
+from cinelabel.phantom.rendering import Background, Plane, plane, render
 
 SMALL = StackGeometry(size=(112, 104), pixel=2.2, spacing=10.0, thickness=8.0, turn=0.4)
 FINE = StackGeometry(size=(256, 256), pixel=0.9, spacing=12.0, thickness=8.0, base_first=True)
+TURNED = StackGeometry(
+    size=(112, 104), pixel=2.0, spacing=10.0, turn=2.2, mirrored=True, base_first=True
+)
 
 
 def small_study(seed: int = 7, **changes: object) -> PhantomStudy:
@@ -85,6 +96,72 @@ def test_the_grid_places_the_stack_in_the_body_apex_to_the_left_front_and_below(
     assert right > 0.2
     assert anterior < -0.2
     assert superior > 0.1
+
+
+def planned_view(plan: StudyPlan) -> Plane:
+    geometry = plan.geometry
+    return plane(geometry.size, geometry.pixel, plan.middle, geometry.turn, geometry.mirrored)
+
+
+@pytest.mark.parametrize("geometry", [SMALL, TURNED])
+def test_labels_lie_the_true_shift_from_where_the_slice_was_planned(
+    geometry: StackGeometry,
+) -> None:
+    found = small_study(11, frames=1, geometry=geometry, manner=Manner.HALF_HOLD)
+    plan = plan_study(11, group="normal", geometry=geometry)
+    view = planned_view(plan)
+    nothing = Background(np.zeros(geometry.size, np.float32), np.ones(geometry.size, np.float32))
+    moved, true = [], []
+    for z, entry in enumerate(found.truth["slices"]):
+        at = entry["height_mm"] + entry["through_mm"]
+        planned = render(plan.subject, view, at, geometry.thickness, 0.0, nothing)[1]
+        seen = found.labels[:, :, z, 0]
+        if (planned == LV.value).sum() > 50:
+            centres = [np.argwhere(np.isin(one, (1, 2))).mean(0) for one in (planned, seen)]
+            moved.append(geometry.pixel * (centres[1] - centres[0]))
+            true.append(entry["shift_mm"])
+    assert len(true) > 4
+    assert np.abs(true).max() > 1.5
+    np.testing.assert_allclose(moved, true, atol=0.5)
+
+
+@pytest.mark.parametrize("geometry", [SMALL, TURNED])
+def test_the_grid_places_the_labelled_ventricle_on_the_long_axis_in_the_body(
+    geometry: StackGeometry,
+) -> None:
+    found = small_study(11, frames=1, geometry=geometry)
+    subject = plan_study(11, group="normal", geometry=geometry).subject
+    heart, thorax = subject.heart, subject.thorax
+    checked = 0
+    for z, entry in enumerate(found.truth["slices"]):
+        left = np.isin(found.labels[:, :, z, 0], (LV.value, MYO.value))
+        if not left.any() or entry["height_mm"] > 0.7 * heart.length_ed:
+            continue
+        held = np.argwhere(left).mean(0) - np.array(entry["shift_mm"]) / geometry.pixel
+        in_body = found.study.grid.affine @ [*held, z, 1.0]
+        rise = entry["height_mm"] - 0.5 * heart.length_ed
+        tilt = np.array(heart.axis_tilt) * (rise + entry["through_mm"])
+        axis = thorax.heart_centre + thorax.heart_axes @ [*tilt, rise]
+        assert np.linalg.norm(in_body[:3] - axis) < 4.0
+        checked += 1
+    assert checked > 3
+
+
+def test_trigger_times_are_those_of_every_slice(made: PhantomStudy) -> None:
+    (interval_s,) = {motion.timing.mean_interval_s for motion in made.motions}
+    expected = 1000.0 * interval_s * np.arange(5) / 5
+    np.testing.assert_allclose(made.study.trigger_times_ms, expected, atol=0.06)
+
+
+def test_the_acquired_matrix_and_the_picture_share_their_first_pixel_and_their_field() -> None:
+    plan = plan_study(5, geometry=FINE)
+    taken = _take_slice(plan, 40.0, Manner.FULL_HOLD, np.random.default_rng(0))
+    coarse, fine = taken.pose.view, taken.final
+    assert coarse.x.shape[0] < fine.x.shape[0] == plan.scanner.zero_fill == 256
+    assert coarse.x.shape[0] * coarse.pixel == pytest.approx(256 * 0.9)
+    np.testing.assert_allclose(coarse.x[0, 0], fine.x[0, 0], atol=1e-3)
+    np.testing.assert_allclose(coarse.y[0, 0], fine.y[0, 0], atol=1e-3)
+    assert plan_study(5, geometry=SMALL).scanner.zero_fill is None
 
 
 def test_zero_filling_keeps_labels_on_the_picture() -> None:

@@ -345,8 +345,18 @@ def sample_habit(rng: np.random.Generator, manner: Manner) -> Habit:
     )
 
 
+def sample_interval(rng: np.random.Generator) -> float:
+    """A person's mean RR interval in s: 52 to 92 heartbeats a minute."""
+    return float(rng.uniform(0.65, 1.15))
+
+
 def sample_timing(
-    rng: np.random.Generator, n_lines: int, frames: int = 25, *, arrhythmia: bool = False
+    rng: np.random.Generator,
+    n_lines: int,
+    frames: int = 25,
+    *,
+    arrhythmia: bool = False,
+    interval_s: float | None = None,
 ) -> Timing:
     """Heartbeats and segments of one slice.
 
@@ -355,8 +365,10 @@ def sample_timing(
         n_lines: phase-encoding lines of the picture; parallel imaging measures half to all.
         frames: phases of the cine; they set the views of a segment.
         arrhythmia: whether heartbeats come early (extrasystoles), vary widely or trigger late.
+        interval_s: mean RR interval of the person (`sample_interval`); drawn when None.
     """
-    mean = float(rng.uniform(0.65, 1.15))
+    drawn = sample_interval(rng)
+    mean = drawn if interval_s is None else interval_s
     repetition = float(rng.uniform(0.0026, 0.0038))
     views = int(np.clip(round(mean / (np.clip(frames, 15, 30) * repetition)), 6, 18))
     measured = n_lines * float(rng.uniform(0.45, 1.0))
@@ -445,6 +457,7 @@ def sample_motion(
     frames: int = 25,
     arrhythmia_share: float = 0.08,
     habit: Habit | None = None,
+    interval_s: float | None = None,
 ) -> SliceMotion:
     """Motion of one slice.
 
@@ -455,10 +468,12 @@ def sample_motion(
         frames: phases of the cine.
         arrhythmia_share: how often the heartbeat is irregular.
         habit: of the person (`sample_habit`); drawn when None.
+        interval_s: mean RR interval of the person (`sample_interval`); drawn when None.
     """
     manner = Manner(manner)
     habit = sample_habit(rng, manner) if habit is None else habit
-    timing = sample_timing(rng, n_lines, frames, arrhythmia=bool(rng.random() < arrhythmia_share))
+    arrhythmia = bool(rng.random() < arrhythmia_share)
+    timing = sample_timing(rng, n_lines, frames, arrhythmia=arrhythmia, interval_s=interval_s)
     depth = RANGES[manner].hold_mm * float(rng.standard_normal())
     if rng.random() < DEEP_HOLD_SHARE:
         depth += float(rng.uniform(0.4, 1.2)) * min(habit.depth_mm, 10.0)

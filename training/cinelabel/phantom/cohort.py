@@ -11,12 +11,13 @@ from cinelabel.core.errors import InputError
 from cinelabel.core.grid import Grid
 from cinelabel.core.measures import MYOCARDIAL_DENSITY_G_PER_ML
 from cinelabel.phantom.acquisition import Scanner, grey_values, sample_scanner, zero_fill
-from cinelabel.phantom.anatomy import GROUPS, sample_heart
+from cinelabel.phantom.anatomy import sample_heart
 from cinelabel.phantom.breathing import (
     Habit,
     Manner,
     SliceMotion,
     sample_habit,
+    sample_interval,
     sample_motion,
     study_grade,
 )
@@ -78,10 +79,6 @@ def sample_subject(
     Raises:
         InputError: for a group that the population does not have.
     """
-    if group is not None and group not in GROUPS:
-        raise InputError(
-            f"there is no group '{group}'", remedy=f"Known are {', '.join(GROUPS)}"
-        )
     settings = settings or PhantomSettings()
     heart = sample_heart(rng, group, settings)
     tissues = sample_tissues(rng, settings)
@@ -99,7 +96,8 @@ class StudyPlan:
     """Who is scanned and how: drawn before anything is rendered.
 
     `middle` is the heart-frame position (mm) of the middle of the pictures, `heights` those of the
-    slices above the apex in the order of the stack, `habits` how this person breathes.
+    slices above the apex in the order of the stack, `habits` how this person breathes, `interval_s`
+    the mean time between heartbeats (s).
     """
 
     seed: int
@@ -109,10 +107,11 @@ class StudyPlan:
     middle: tuple[float, float]
     heights: tuple[float, ...]
     habits: Mapping[Manner, Habit]
+    interval_s: float
 
     @property
     def coverage(self) -> dict[str, bool]:
-        """Whether the cavity reaches beyond either end of the stack by more than a gap."""
+        """Whether the cavity reaches beyond either end of the stack by a quarter of the spacing."""
         half = 0.5 * self.geometry.spacing
         top = self.subject.heart.length_ed - 0.5 * half
         return {
@@ -136,7 +135,10 @@ def plan_study(
     heights = _slice_heights(subject, geometry, rng)
     middle = (float(rng.normal(-12.0, 12.0)), float(rng.normal(0.0, 12.0)))
     habits = {manner: sample_habit(rng, manner) for manner in Manner}
-    return StudyPlan(seed, subject, scanner, geometry, middle, tuple(heights), habits)
+    interval_s = sample_interval(rng)
+    filled = _acquired_grid(geometry)[0] != geometry.size
+    scanner = replace(scanner, zero_fill=max(geometry.size) if filled else None)
+    return StudyPlan(seed, subject, scanner, geometry, middle, tuple(heights), habits, interval_s)
 
 
 def make_study(
@@ -182,7 +184,7 @@ def make_study(
         if progress is not None:
             progress(z + 1, len(plan.heights), "phantom slices")
     white = float(np.percentile(images[..., 0], WHITE_PERCENTILE))
-    cycle_ms = 1000.0 * motions[0].timing.mean_interval_s
+    cycle_ms = 1000.0 * plan.interval_s
     study = Study(
         name=f"phantom-{seed:04d}",
         frames=grey_values(images, plan.scanner, white),
@@ -219,7 +221,9 @@ def _take_slice(
     size, pixel = _acquired_grid(geometry)
     how = manner or Manner(int(rng.choice(list(MIXED), p=list(MIXED.values()))))
     lines = len(acquired_lines(size, pixel, plan.scanner))
-    motion = sample_motion(rng, how, n_lines=lines, habit=plan.habits[how])
+    motion = sample_motion(
+        rng, how, n_lines=lines, habit=plan.habits[how], interval_s=plan.interval_s
+    )
     # The heart lies `offset` (heart frame) from where it was planned, and is seen from -offset.
     offset = np.asarray(motion.hold_offset) @ np.asarray(plan.subject.thorax.heart_axes)
     centre = (plan.middle[0] - float(offset[0]), plan.middle[1] - float(offset[1]))
@@ -256,7 +260,7 @@ def _coarse_middle(
 
 
 def _sample_geometry(rng: np.random.Generator) -> StackGeometry:
-    """Stacks of clinical protocols: 0.6-2 mm pixels, 5-12 mm slices with or without gaps."""
+    """Stacks of clinical protocols: 0.53-2 mm pixels, every 5-12 mm with or without gaps."""
     thickness = float(rng.choice([5.0, 6.0, 7.0, 8.0, 10.0], p=[0.1, 0.2, 0.1, 0.45, 0.15]))
     gap = float(rng.choice([0.0, 1.0, 2.0, 3.0], p=[0.5, 0.1, 0.3, 0.1]))
     field_of_view = float(rng.uniform(270.0, 390.0))
