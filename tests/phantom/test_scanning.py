@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cinelabel.phantom.acquisition import Scanner
@@ -10,6 +12,7 @@ from cinelabel.phantom.cohort import sample_subject
 from cinelabel.phantom.rendering import Subject, plane
 from cinelabel.phantom.scanning import (
     SlicePose,
+    _seen,
     acquired_lines,
     contraction_at,
     scan_slice,
@@ -54,6 +57,27 @@ def test_only_lines_within_the_acquired_resolution_are_counted() -> None:
     found = acquired_lines((128, 128), 1.5, Scanner(resolution=(3.0, 1.5)))
     assert found[0] == 64 - 32
     assert len(found) == 65
+
+
+def test_a_heart_that_rises_towards_its_base_is_seen_nearer_to_its_apex(subject: Subject) -> None:
+    """The in-plane part lies along the image axes, the rest changes the height that is seen."""
+    axes = subject.thorax.heart_axes
+    lines = len(acquired_lines((128, 128), 1.5, QUIET))
+    for moves, expected in (
+        (axes[:, 2], (0.0, 0.0, -1.0)),
+        (axes[:, 0], (0.0, -1.0, 0.0)),
+        (axes[:, 1], (1.0, 0.0, 0.0)),
+    ):
+        motion = still(lines)
+        drift = tuple(float(v) for v in moves)
+        motion = replace(motion, respiration=replace(motion.respiration, drift_mm_s=drift))
+        pose = replace(slice_at(subject), view=plane((128, 128), 1.5, turn=np.pi / 2))
+        seen = _seen(motion, 0.0, pose, subject, QUIET)
+        moved = np.column_stack([seen.in_plane, seen.through])
+        elapsed = motion.states(0.0, lines)[0]
+        first = acquired_lines((128, 128), 1.5, QUIET)[0]
+        speed = np.polyfit(elapsed, moved[first : first + lines], 1)[0]
+        np.testing.assert_allclose(speed, expected, atol=1e-4)
 
 
 def test_a_registered_slice_shift_equals_the_true_one(subject: Subject) -> None:

@@ -13,6 +13,7 @@ from cinelabel.phantom.breathing import Manner, Respiration, motion_effect, stil
 from cinelabel.transforms.motion import (
     MotionAugmentation,
     MotionParameters,
+    _between_slices,
     apply_motion,
     line_motion,
     sample_motion_parameters,
@@ -145,6 +146,12 @@ def test_a_displacement_along_the_stack_brings_in_the_neighbouring_slices() -> N
     assert motion_effect(seen[1], stack[1]) > 0.05
     lone = np.asarray(apply_motion(stack[1], replace(parameters, motions=(moving,))))
     np.testing.assert_allclose(lone, stack[1], atol=0.01)
+
+
+def test_a_slice_shows_what_lay_below_it_once_the_heart_has_moved_up_the_stack() -> None:
+    stack = np.stack([np.full((8, 8), value, np.float32) for value in (1.0, 2.0, 5.0)])
+    for depth, expected in ((0.0, 2.0), (6.0, 1.0), (-6.0, 5.0), (-3.0, 3.5), (60.0, 1.0)):
+        np.testing.assert_allclose(_between_slices(stack, 1, depth, 6.0), expected)
 
 
 def test_wider_breathing_disturbs_the_image_more() -> None:
