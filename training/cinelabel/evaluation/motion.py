@@ -1,7 +1,8 @@
 """What motion costs: Dice and sharpness of phantom slices by the grade of their motion.
 
 Every study is made four times, in the four manners of CMRxMotion (Wang et al., CMRxMotion
-challenge 2022), with the same heart, body and protocol, so that the grades differ in motion alone.
+challenge 2022), with the same heart, body and protocol: only breathing, where the slices were held
+and the noise differ.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Example(NamedTuple):
     Attributes:
         image: magnitude, or what `prepare` made of it, float32.
         labels: uint8; 0 or 1 for the locator.
-        grade: of the motion, 1 mild to 3 severe, uint8 () or, of a stack, (k,).
+        grade: of the displacement alone, 1 mild to 3 severe, uint8 () or, of a stack, (k,).
         severity_mm: see `breathing.motion_severity`, float32 () or, of a stack, (k,).
     """
 

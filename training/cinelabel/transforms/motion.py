@@ -1,9 +1,10 @@
-"""Breathing, failed triggers and segmented k-space put onto a real image, as onto the phantom.
+"""Breathing and segmented k-space put onto a real image, as onto the phantom.
 
 The image is taken for the heart at rest; every phase-encoding line sees it displaced, as in the
 retrospective simulation of Oksuz et al., Med Image Anal 2019, but with breaths, heartbeats and
 line orders of `cinelabel.phantom.breathing` and the acquisition of `cinelabel.phantom.acquisition`.
-An approximation: the whole picture moves as one body, and a magnitude image knows no phase.
+An approximation: the whole picture moves as one body, a magnitude image knows no phase, and for
+want of other cardiac phases in one image no trigger fails.
 """
 
 from __future__ import annotations
