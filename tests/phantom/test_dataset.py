@@ -241,3 +241,28 @@ def test_a_cache_of_an_older_phantom_is_not_reused(tmp_path: Path):
     (tmp_path / "manifest.json").write_text(json.dumps({"seed": 2, "chunks_done": [0]}))
     with pytest.raises(RunError, match="version"):
         build_cache(tmp_path, **CACHE)
+
+
+def test_slices_of_a_stack_tell_their_true_shift_trace_and_missing_ends():
+    settings = PhantomSettings(motion_share=1.0)
+    stream = PhantomSlices(mode="stacks", size=96, spacing_mm=2.0, depth=4, settings=settings)
+    found = [example for example, _ in zip(stream, range(6), strict=False)]
+    for example in found:
+        assert example.shift_mm.shape == (4, 2)
+        assert example.trace_mm.shape == (4, 64, 3)
+        assert example.missing.tolist() == [True, True]  # four slices do not cover a heart
+        assert np.ptp(example.trace_mm[..., 2]) > 0.1
+    assert 0.3 < np.std([example.shift_mm for example in found]) < 3.0
+
+
+def test_the_true_shift_of_a_stack_is_where_the_heart_lies_in_it():
+    """Labels of the same slices without their shifts lie on each other to a pixel."""
+    settings = PhantomSettings(motion_share=0.0)
+    stream = PhantomSlices(mode="stacks", size=96, spacing_mm=1.5, depth=6, settings=settings)
+    errors = {1.0: [], -1.0: []}
+    for example, _ in zip(stream, range(12), strict=False):
+        middles = [np.argwhere(label > 0).mean(0) * 1.5 for label in example.labels[2:4]]
+        for sign, found in errors.items():
+            moved = [m - sign * s for m, s in zip(middles, example.shift_mm[2:4], strict=True)]
+            found.append(np.linalg.norm(moved[0] - moved[1]))
+    assert np.mean(errors[1.0]) < np.mean(errors[-1.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -111,13 +111,23 @@ class StudyPlan:
 
     @property
     def coverage(self) -> dict[str, bool]:
-        """Whether the cavity reaches beyond either end of the stack by a quarter of the spacing."""
-        half = 0.5 * self.geometry.spacing
-        top = self.subject.heart.length_ed - 0.5 * half
-        return {
-            "apex_missing": min(self.heights) - half > 0.5 * half,
-            "base_missing": max(self.heights) + half < top,
-        }
+        """Whether the cavity reaches beyond either end of the stack, see `missing_ends`."""
+        apex, base = missing_ends(
+            self.heights, self.geometry.spacing, self.subject.heart.length_ed
+        )
+        return {"apex_missing": apex, "base_missing": base}
+
+
+def missing_ends(heights: Sequence[float], spacing: float, length: float) -> tuple[bool, bool]:
+    """Whether a cavity reaches beyond the apical and beyond the basal end of a stack.
+
+    Args:
+        heights: of the slices above the apex (mm), in any order.
+        spacing: between the slices (mm); an end counts as missing from a quarter of it.
+        length: of the cavity at ED (mm).
+    """
+    half = 0.5 * spacing
+    return min(heights) - half > 0.5 * half, max(heights) + half < length - 0.5 * half
 
 
 def plan_study(

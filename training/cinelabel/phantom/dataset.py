@@ -31,7 +31,7 @@ from cinelabel.core.files import write_json
 from cinelabel.phantom.acquisition import Scanner, sample_scanner
 from cinelabel.phantom.anatomy import Heart
 from cinelabel.phantom.breathing import Manner, SliceMotion, sample_motion
-from cinelabel.phantom.cohort import sample_subject
+from cinelabel.phantom.cohort import missing_ends, sample_subject
 from cinelabel.phantom.rendering import Subject, plane
 from cinelabel.phantom.scanning import (
     SYSTOLE,
@@ -52,6 +52,8 @@ VISIT = VIEWS * PHASES
 """Single slices of a visit."""
 BLOCK = 16
 """Visits that a stream shuffles among each other."""
+TRACE_POINTS = 64
+"""Points of the motion trace that comes with an example."""
 CHUNK = 256
 """Examples made, and written, at a time: what a killed build loses at most, for each worker."""
 SALT = 0x51CE
@@ -91,12 +93,20 @@ class Example(NamedTuple):
         labels: uint8; 0 or 1 for the locator.
         grade: of the displacement alone, 1 mild to 3 severe, uint8 () or, of a stack, (k,).
         severity_mm: see `breathing.motion_severity`, float32 () or, of a stack, (k,).
+        trace_mm: displacement (R, A, S) at TRACE_POINTS equal steps of each slice's acquisition,
+            float32 (TRACE_POINTS, 3) or, of a stack, (k, TRACE_POINTS, 3); zero without motion.
+        shift_mm: true in-plane shift of each slice along the image axes, float32 (2,) or, of a
+            stack, (k, 2); zero unless of a stack.
+        missing: whether a stack leaves out the apex, the base; bool (2,), else False.
     """
 
     image: np.ndarray
     labels: np.ndarray
     grade: np.ndarray
     severity_mm: np.ndarray
+    trace_mm: np.ndarray
+    shift_mm: np.ndarray
+    missing: np.ndarray
 
 
 def make_example(
@@ -188,28 +198,49 @@ def _look(recipe: _Recipe, subject: Subject, rng: np.random.Generator) -> list[E
     if recipe.mode == "clips":
         phases = [t / recipe.frames for t in range(recipe.frames)]
     lay = _Lay.sample(recipe, rng)
-    scans = []
+    taken = []
     for height in heights:
-        pose = lay.pose(recipe, height, rng)
+        pose, shift = lay.pose(recipe, height, rng)
         motion = _sample_motion(rng, manner, pose, scanner)
-        scans.append(scan_slice(subject, scanner, pose, phases, rng, motion=motion))
-    if recipe.mode == "slices":
-        (scan,) = scans
-        return [_example(recipe, scanner, [scan], [t], single=True) for t in range(len(phases))]
+        scan = scan_slice(subject, scanner, pose, phases, rng, motion=motion)
+        taken.append(_Taken(scan, _trace(motion), shift))
+    missing = (False, False)
+    if recipe.mode == "stacks":
+        spacing = abs(heights[1] - heights[0]) if len(heights) > 1 else lay.thickness
+        missing = missing_ends(heights, spacing, subject.heart.length_ed)
+    shown: list[list[int] | slice] = [[t] for t in range(len(phases))]
     if recipe.mode == "clips":
-        (scan,) = scans
-        return [_example(recipe, scanner, [scan], slice(None), single=True)]
-    return [_example(recipe, scanner, scans, [t], single=False) for t in range(len(phases))]
+        shown = [slice(None)]
+    return [_example(recipe, scanner, taken, frames, missing) for frames in shown]
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A scanned slice, its motion trace (TRACE_POINTS, 3) and its in-plane shift (2,), mm."""
+
+    scan: ScannedSlice
+    trace_mm: np.ndarray
+    shift_mm: np.ndarray
+
+
+def _trace(motion: SliceMotion | None) -> np.ndarray:
+    """The displacement at equal steps of the acquisition, float32 (TRACE_POINTS, 3)."""
+    if motion is None:
+        return np.zeros((TRACE_POINTS, 3), np.float32)
+    times, displacement = motion.trace()
+    steps = np.linspace(times[0], times[-1], TRACE_POINTS)
+    return np.stack([np.interp(steps, times, d) for d in displacement.T], 1).astype(np.float32)
 
 
 def _example(
     recipe: _Recipe,
     scanner: Scanner,
-    scans: list[ScannedSlice],
+    taken: list[_Taken],
     frames: list[int] | slice,
-    single: bool,
+    missing: tuple[bool, bool],
 ) -> Example:
     """Frames of one slice, or one frame of several slices, in the scanner's grey curve."""
+    scans = [slice_.scan for slice_ in taken]
     image = np.concatenate([scan.images[frames] for scan in scans])
     image = np.clip(image, 0.0, None) ** np.float32(scanner.gamma)
     labels = np.concatenate([scan.labels[frames] for scan in scans])
@@ -217,11 +248,15 @@ def _example(
         labels = (labels > 0).astype(np.uint8)
     grade = np.array([scan.grade for scan in scans], np.uint8)
     severity = np.array([scan.severity_mm for scan in scans], np.float32)
-    if single:
-        grade, severity = grade[0, ...], severity[0, ...]
+    trace = np.stack([slice_.trace_mm for slice_ in taken])
+    shift = np.stack([slice_.shift_mm for slice_ in taken])
+    if recipe.mode != "stacks":
+        grade, severity, trace, shift = grade[0, ...], severity[0, ...], trace[0], shift[0]
     if recipe.mode == "slices":
         image, labels = image[0], labels[0]
-    return Example(image, labels, np.asarray(grade), np.asarray(severity))
+    return Example(
+        image, labels, np.asarray(grade), np.asarray(severity), trace, shift, np.array(missing)
+    )
 
 
 @dataclass(frozen=True)
@@ -245,8 +280,14 @@ class _Lay:
             hold_mm=1.2 if recipe.mode == "stacks" else 0.0,
         )
 
-    def pose(self, recipe: _Recipe, height: float, rng: np.random.Generator) -> SlicePose:
-        """The plane of one slice; those of a stack differ by their breath-holds."""
+    def pose(
+        self, recipe: _Recipe, height: float, rng: np.random.Generator
+    ) -> tuple[SlicePose, np.ndarray]:
+        """The plane of one slice and the shift of the heart in it along the image axes (mm).
+
+        The slices of a stack differ by their breath-holds: a plane that lies further along an axis
+        shows the heart further back.
+        """
         hold = rng.normal(0.0, 1.0, 2) * self.hold_mm
         view = plane(
             (recipe.size, recipe.size),
@@ -255,7 +296,8 @@ class _Lay:
             self.turn,
             self.mirrored,
         )
-        return SlicePose(view, height, self.thickness)
+        shift = -(view.axes @ hold).astype(np.float32)
+        return SlicePose(view, height, self.thickness), shift
 
 
 def _heights(recipe: _Recipe, heart: Heart, rng: np.random.Generator) -> list[float]:
