@@ -13,7 +13,7 @@ import typer
 from cinelabel import __version__
 from cinelabel.core.errors import CineLabelError
 
-COMMANDS = ("segment", "measure", "evaluate", "serve", "demo", "phantom", "train", "models")
+COMMANDS = ("segment", "measure", "evaluate", "serve", "demo", "phantom", "data", "train", "models")
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

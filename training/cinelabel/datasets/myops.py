@@ -19,9 +19,7 @@ LABEL_MAP = LabelMap(
     "MyoPS",
     {500: LV.value, 200: MYO.value, 1220: MYO.value, 2221: MYO.value, 600: RV.value},
 )
-PUBLISHED = Published(
-    45, 25, tuple(str(number) for number in (*range(101, 126), *range(201, 221)))
-)
+PUBLISHED = Published(45, 25, tuple(str(number) for number in (*range(101, 126), *range(201, 221))))
 
 _IMAGE = re.compile(r"myops_(training|test)_(\d+)_C0\.nii\.gz")
 _LABEL = re.compile(r"myops_training_(\d+)_gd\.nii\.gz")

@@ -85,7 +85,7 @@ def overlay_figure(
         tiles = layout.tiles(figure, panel)
         _draw_images(tiles, study, frame, box, style)
         for k, axes in enumerate(tiles):
-            _draw_contours(axes, _crop(labels[..., frame], box)[..., k], style)
+            draw_contours(axes, _crop(labels[..., frame], box)[..., k], style)
             if truth is not None:
                 for mask, _ in _outlines(_crop(truth[..., frame], box)[..., k]):
                     _contour(axes, mask, None, style.reference_points, "dotted")
@@ -116,7 +116,7 @@ def curve_figure(path: Path, measures: Measures, *, title: str | None = None) ->
     axes = figure.add_subplot()
     for (structure, curve), marker in zip(curves.items(), ("o", "s", "^"), strict=True):
         volume = np.asarray(curve)[order]
-        colour = _colour(structure)
+        colour = structure_colour(structure)
         axes.plot(axis[order], volume, marker=marker, ms=3.5, lw=1.6, color=colour)
     axes.set_ylim(bottom=0)
     _name_curves(axes, float(axis[order][-1]), {s: c[order[-1]] for s, c in curves.items()})
@@ -279,13 +279,13 @@ def _draw_images(
         )
 
 
-def _draw_contours(axes: Axes, labels: np.ndarray, style: OverlayStyle) -> None:
+def draw_contours(axes: Axes, labels: np.ndarray, style: OverlayStyle) -> None:
     """Fills of the exact labels, and lines: the endocardium, the epicardium and the RV."""
     for structure in STRUCTURES:
         mask = labels == structure.value
         if mask.any():
             fill = np.zeros((*mask.T.shape, 4))
-            fill[mask.T] = (*_colour(structure), style.fill_opacity)
+            fill[mask.T] = (*structure_colour(structure), style.fill_opacity)
             axes.imshow(fill, aspect=axes.get_aspect(), interpolation="nearest")
     for mask, structure in _outlines(labels):
         _contour(axes, mask, structure, style.contour_points, "solid")
@@ -308,7 +308,7 @@ def _contour(
     if not mask.any():
         return
     padded = np.pad(mask, 1).T.astype(np.float32)
-    colour: Any = "white" if structure is None else _colour(structure)
+    colour: Any = "white" if structure is None else structure_colour(structure)
     across, down = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
     axes.contour(
         across, down, padded, levels=[0.5], colors=[colour], linewidths=points, linestyles=style
@@ -324,7 +324,8 @@ def _legend(figure: Figure, title: str, labels: np.ndarray, truth: np.ndarray | 
     empty = "" if labels.any() else "   (nothing is labelled)"
     figure.text(0.006, 1 - 0.06 / height, title + empty, ha="left", va="top", fontsize=12)
     handles = [
-        Line2D([], [], color=_colour(s), lw=2.5, label=f"{s.name}  {s.title}") for s in STRUCTURES
+        Line2D([], [], color=structure_colour(s), lw=2.5, label=f"{s.name}  {s.title}")
+        for s in STRUCTURES
     ]
     if truth is not None:
         handles.append(Line2D([], [], color="#666666", lw=1.5, ls="dotted", label="reference"))
@@ -357,7 +358,7 @@ def _name_curves(axes: Axes, position: float, last_ml: dict[Structure, float]) -
             xytext=(7, 0),
             textcoords="offset points",
             va="center",
-            color=_colour(structure),
+            color=structure_colour(structure),
             weight="bold",
             annotation_clip=False,
         )
@@ -381,7 +382,8 @@ def _phase_mark(axes: Axes, position: float, text: str) -> None:
     )
 
 
-def _colour(structure: Structure) -> tuple[float, float, float]:
+def structure_colour(structure: Structure) -> tuple[float, float, float]:
+    """Red, green and blue from 0 to 1."""
     red, green, blue = structure.colour
     return red / 255, green / 255, blue / 255
 
