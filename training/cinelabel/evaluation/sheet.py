@@ -96,7 +96,17 @@ def sheet_figure(
             shown = row.images[..., k].T
             axes.imshow(shown, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=row.aspect)
             draw_contours(axes, row.labels[..., k], style)
-            axes.text(3, 3, f"slice {which}", color="white", fontsize=7, va="top")
+            box = {"facecolor": "black", "alpha": 0.45, "pad": 1.0, "linewidth": 0}
+            axes.text(
+                0.03,
+                0.97,
+                f"slice {which}",
+                transform=axes.transAxes,
+                va="top",
+                fontsize=7,
+                color="white",
+                bbox=box,
+            )
     handles = [
         Line2D([], [], color=structure_colour(s), label=f"{s.name}  {s.title}") for s in STRUCTURES
     ]
