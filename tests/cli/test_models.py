@@ -14,7 +14,7 @@ from cinelabel.learning.config import parse
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.models.store import BUNDLED
 from cinelabel.networks import build
-from cinelabel.networks.nnunet import get_weights, on_cpu
+from cinelabel.networks.weights import get_weights, on_cpu
 
 
 def run_command(*arguments: object) -> int:

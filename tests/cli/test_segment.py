@@ -217,7 +217,7 @@ def publish_untrained(root: Path) -> str:
     """A model version with random weights, enough to run every step."""
     from cinelabel.models.store import Draft, ModelStore
     from cinelabel.networks import PRESETS, build
-    from cinelabel.networks.nnunet import get_weights
+    from cinelabel.networks.weights import get_weights
 
     drafts = [
         Draft(role, role, PRESETS[preset], get_weights(build(preset)), preparation)

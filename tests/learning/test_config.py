@@ -79,6 +79,8 @@ def test_overrides_replace_keys_unless_they_are_none(tmp_path):
         ({"data": {"count": "many"}}, "'data.count'"),
         ({"data": {"seed": 4, "validation_seed": 4}}, "validation_seed"),
         ({"data": {"size": 100}}, "multiple of 16"),
+        ({"network": "swin_unet-compact", "data": {"size": 160}}, "must be 128"),
+        ({"network": "nnunet3d-compact"}, "does not learn from single slices"),
         ({"data": {"phantom": {"organ": False}}}, "unknown setting 'organ'"),
         ({"data": {"phantom": {"motion_share": 1.5}}}, "motion_share must lie between 0 and 1"),
         ({"precision": "16-true"}, "'precision'"),

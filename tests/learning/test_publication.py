@@ -11,7 +11,7 @@ from cinelabel.learning.publication import publish_runs
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.models.store import ModelStore
 from cinelabel.networks import build
-from cinelabel.networks.nnunet import get_weights, on_cpu
+from cinelabel.networks.weights import get_weights, on_cpu
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cinelabel.models.store import Draft, ModelStore
 from cinelabel.networks import NetworkSpec, build
-from cinelabel.networks.nnunet import get_weights
+from cinelabel.networks.weights import get_weights
 
 SEGMENTER = NetworkSpec(features=(4, 8, 12), decoder_convs_per_stage=1)
 LOCATOR = NetworkSpec(features=(4, 8), classes=2, deep_supervision=False)

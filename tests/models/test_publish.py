@@ -13,7 +13,7 @@ from cinelabel.models import export
 from cinelabel.models.card import Agreement
 from cinelabel.models.folders import whole_folder
 from cinelabel.networks import NetworkSpec, build
-from cinelabel.networks.nnunet import set_weights
+from cinelabel.networks.weights import set_weights
 from safetensors.torch import load_file
 
 

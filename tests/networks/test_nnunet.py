@@ -8,7 +8,7 @@ import pytest
 import torch
 from cinelabel.core.errors import ModelError
 from cinelabel.networks import PRESETS, NetworkSpec, build
-from cinelabel.networks.nnunet import get_weights, on_cpu, set_weights
+from cinelabel.networks.weights import get_weights, on_cpu, set_weights
 from safetensors.torch import load, save
 
 TINY = NetworkSpec(features=(4, 8, 12), decoder_convs_per_stage=1)

@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     model_validator,
 )
@@ -103,7 +104,9 @@ class TrainConfig(_Section):
     """A whole training run; see `configs/` for examples."""
 
     name: Annotated[str, AfterValidator(_as_identifier)]
-    network: Annotated[NetworkSpec, BeforeValidator(_as_spec)]
+    network: Annotated[
+        NetworkSpec, BeforeValidator(_as_spec), PlainSerializer(NetworkSpec.to_dict)
+    ]
     seed: int = Field(default=1, ge=0)
     data: DataConfig = DataConfig()
     augmentation: dict[str, Any] | None = Field(
@@ -130,6 +133,10 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TrainConfig:
+        if self.network.dimensions != 2:
+            raise ValueError(f"a network '{self.network.family}' does not learn from single slices")
+        if self.network.size and self.data.size != self.network.size:
+            raise ValueError(f"data.size must be {self.network.size}, the network's only size")
         if self.data.size % self.network.divisor:
             raise ValueError(f"data.size must be a multiple of {self.network.divisor}")
         return self

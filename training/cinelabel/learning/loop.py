@@ -28,7 +28,7 @@ from cinelabel.learning.data import prefetched
 from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
 from cinelabel.learning.schedules import learning_rate
-from cinelabel.networks.nnunet import get_weights, on_cpu, set_weights
+from cinelabel.networks.weights import get_weights, on_cpu, set_weights
 
 Batches = Callable[[int], tuple[np.ndarray, np.ndarray]]
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]

@@ -30,7 +30,7 @@ from cinelabel.learning.losses import deep_supervision_loss, slice_dice
 from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.networks import build
-from cinelabel.networks.nnunet import on_cpu
+from cinelabel.networks.weights import on_cpu
 
 HEART = "heart"  # what a network of two classes segments
 

@@ -1,7 +1,8 @@
 """The two forms of a published network: safetensors, and the OpenVINO form made from them.
 
 Both come from the same, possibly half-precision, weights. The OpenVINO form takes any batch and
-any height and width that the network can halve, and is compared with torch before it is accepted.
+any sides that the network can halve, or the one size of a network made for one size; it is compared
+with torch before it is accepted.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from cinelabel.core.errors import ModelError
 from cinelabel.core.files import sha256
 from cinelabel.models.card import Agreement, FileKind, MemberCard
 from cinelabel.networks import build
-from cinelabel.networks.nnunet import on_cpu, set_weights
 from cinelabel.networks.specs import NetworkSpec
+from cinelabel.networks.weights import on_cpu, set_weights
 from cinelabel.transforms.preprocess import normalise
 
 if TYPE_CHECKING:
@@ -106,33 +107,47 @@ def rounded(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def export_openvino(network: nn.Module, spec: NetworkSpec, xml: Path, half: bool) -> None:
-    """Write the OpenVINO form (xml and bin) with free batch, height and width."""
-    side = 4 * spec.divisor
-    example = torch.zeros(2, spec.in_channels, side, side)
+    """Write the OpenVINO form (xml and bin), its batch free, and its sides unless `spec.size`."""
+    sides = _sides(spec, 4)
+    example = torch.zeros(2, spec.in_channels, *sides)
+    free = sides if spec.size else (-1,) * len(sides)
+    shape = openvino.PartialShape([-1, spec.in_channels, *free])
     with warnings.catch_warnings():
         # OpenVINO traces, which torch deprecates; what tracing cannot see are checks of shapes.
         for kind in (FutureWarning, torch.jit.TracerWarning):
             warnings.simplefilter("ignore", kind)
-        model = openvino.convert_model(network, example_input=example)
-    model.reshape([-1, spec.in_channels, -1, -1])
+        model = openvino.convert_model(network, example_input=example, input=[shape])
     openvino.save_model(model, xml, compress_to_fp16=half)
+
+
+def _sides(spec: NetworkSpec, multiple: int) -> tuple[int, ...]:
+    """The sides of an image that goes in: the only size, or a multiple of the smallest."""
+    if spec.size:
+        return (spec.size,) * spec.dimensions
+    return tuple(multiple * divisor for divisor in spec.divisors)
 
 
 def examples(
     spec: NetworkSpec, role: str, preprocessing: Mapping[str, Any]
 ) -> Iterator[np.ndarray]:
-    """Inputs to compare on, float32 (n, channels, h, w): noise of two shapes, phantom slices."""
+    """Inputs to compare on, float32 (n, channels, ...): noise of two shapes, phantom slices.
+
+    A network of volumes sees the phantom slices as one stack.
+    """
     from cinelabel.phantom.dataset import make_example
 
     generator = np.random.default_rng(0)
+    for count, multiples in ((1, (8, 8, 8)), (3, (4, 6, 10))):
+        along = multiples[-spec.dimensions :]
+        sides = [_sides(spec, m)[axis] for axis, m in enumerate(along)]
+        yield generator.standard_normal((count, spec.in_channels, *sides), dtype=np.float32)
     step = spec.divisor
-    for count, height, width in ((1, 8 * step, 8 * step), (3, 6 * step, 10 * step)):
-        shape = (count, spec.in_channels, height, width)
-        yield generator.standard_normal(shape, dtype=np.float32)
     spacing = float(preprocessing.get("spacing_mm", 1.5))
-    size = -(-int(preprocessing.get("size", 8 * step)) // step) * step
-    slices = [make_example(role, 0, index, size, spacing)[0] for index in range(8)]
-    images = normalise(np.stack(slices))[:, None]
+    size = spec.size or -(-int(preprocessing.get("size", 8 * step)) // step) * step
+    count = 8 if spec.dimensions == 2 else 8 * spec.divisors[0]
+    slices = [make_example(role, 0, index, size, spacing)[0] for index in range(count)]
+    images = normalise(np.stack(slices))
+    images = images[:, None] if spec.dimensions == 2 else images[None, None]
     yield np.repeat(images, spec.in_channels, axis=1)
 
 
