@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cinelabel.models.export import compare, export_openvino
+from cinelabel.models.export import compare, examples, export_openvino
 from cinelabel.networks import PRESETS, NetworkSpec, build
 from cinelabel.networks.specs import FAMILIES
 from cinelabel.networks.weights import get_weights, on_cpu, set_weights
@@ -25,8 +25,8 @@ TINY = {
     "swin_unet": NetworkSpec(family="swin_unet", features=(8, 16, 32, 64), **SWIN),
 }
 
-# Counted from the formulas of the layers, and as published: Gong et al. and nnU-Net's plan for the
-# U-Nets; Swin-UNETR of 48 features in two dimensions 25.1 M; Swin-Unet of Cao et al. 27.17 M.
+# As published: 46.3 M for nnU-Net's plan of 512x512, 25.1 M for Swin-UNETR of 48 features in two
+# dimensions, 27.17 M for Swin-Unet; the U-Nets are counted on paper too, in test_nnunet.py.
 MILLIONS = {
     "nnunet2d-paper": 46.3,
     "nnunet2d-deformable-paper": 46.6,
@@ -113,6 +113,15 @@ def test_the_openvino_form_agrees_with_torch(spec, tmp_path):
     found = compare(network, tmp_path / "net.xml", iter(batches))
     assert found.max_probability_difference < 1e-4
     assert found.label_agreement > 0.999
+
+
+def test_the_examples_that_forms_are_compared_on_fit_the_network(spec):
+    network = build(spec).eval()
+    for batch in examples(spec, "segmenter", {"spacing_mm": 1.5, "size": 64}):
+        assert batch.dtype == np.float32
+        assert spec.accepts(*batch.shape[2:])
+        with torch.inference_mode():
+            assert network(torch.from_numpy(batch)).shape[2:] == batch.shape[2:]
 
 
 @pytest.mark.parametrize("name", MILLIONS)

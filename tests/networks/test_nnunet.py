@@ -15,18 +15,26 @@ TINY = NetworkSpec(features=(4, 8, 12), decoder_convs_per_stage=1)
 
 
 def parameters_by_formula(spec: NetworkSpec) -> int:
-    """Count on paper: a block is a 3x3 convolution, its bias, and a scale and shift a channel."""
+    """Count on paper: a block is a convolution, its bias, and a scale and shift a channel."""
+    stages = range(len(spec.features))
+    kernels = [math.prod(kernel) for kernel in spec.kernels] or [9 for _ in stages]
+    strides = [math.prod(stride) for stride in spec.strides] or [4 if s else 1 for s in stages]
 
-    def block(inputs: int, outputs: int) -> int:
-        return 9 * inputs * outputs + 3 * outputs
+    def blocks(count: int, kernel: int, inputs: int, outputs: int) -> int:
+        first, others = (kernel * n * outputs + 3 * outputs for n in (inputs, outputs))
+        return first + (count - 1) * others
 
-    total, inputs = 0, spec.in_channels
-    for channels in spec.features:
-        total += block(inputs, channels) + (spec.convs_per_stage - 1) * block(channels, channels)
-        inputs = channels
-    for below, skip in zip(spec.features[:0:-1], spec.features[-2::-1], strict=True):
-        total += 4 * below * skip + skip
-        total += block(2 * skip, skip) + (spec.decoder_convs_per_stage - 1) * block(skip, skip)
+    inputs = (spec.in_channels, *spec.features)
+    total = sum(
+        blocks(spec.convs_per_stage, kernels[s], inputs[s], spec.features[s]) for s in stages
+    )
+    for s in stages[1:]:
+        below, skip = spec.features[s], spec.features[s - 1]
+        total += strides[s] * below * skip + skip
+        total += blocks(spec.decoder_convs_per_stage, kernels[s - 1], 2 * skip, skip)
+    if spec.deformable_bottleneck:  # 9 offsets of two numbers and 9 modulations, by 3x3 kernels
+        into = (spec.features[-2], *[spec.features[-1]] * (spec.convs_per_stage - 1))
+        total += sum(27 * 9 * channels + 27 for channels in into)
     heads = spec.features[:-1] if spec.deep_supervision else spec.features[:1]
     return total + sum((channels + 1) * spec.classes for channels in heads)
 
@@ -35,16 +43,28 @@ def count(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["nnunet2d-compact", "locator-compact"])
+@pytest.mark.parametrize("name", [name for name in PRESETS if not PRESETS[name].size])
 def test_parameters_are_as_many_as_counted_on_paper(name):
-    assert count(build(name)) == parameters_by_formula(PRESETS[name])
-
-
-def test_the_paper_preset_has_the_published_number_of_parameters():
     with torch.device("meta"):  # counted without being filled
-        network = build("nnunet2d-paper")
-    assert count(network) == parameters_by_formula(PRESETS["nnunet2d-paper"])
-    assert round(count(network) / 1e6, 1) == 46.3
+        network = build(name)
+    assert count(network) == parameters_by_formula(PRESETS[name])
+
+
+def test_the_paper_presets_are_what_the_planner_of_nnunet_makes():
+    """Topology by nnunetv2 2.8.1 for 512x512 at 0.664 mm and 10x448x384 at 9.6x0.664x0.664 mm."""
+    flat, volumes = PRESETS["nnunet2d-paper"], PRESETS["nnunet3d-paper"]
+    assert (len(flat.features), flat.divisor) == (8, 128)
+    assert volumes.kernels == ((1, 3, 3),) * 3 + ((3, 3, 3),) * 4
+    assert volumes.strides == (
+        (1, 1, 1),
+        (1, 2, 2),
+        (1, 2, 2),
+        (1, 2, 2),
+        (2, 2, 2),
+        (1, 2, 2),
+        (1, 2, 2),
+    )
+    assert volumes.accepts(10, 448, 384)
 
 
 @pytest.mark.parametrize(
