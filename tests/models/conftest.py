@@ -40,10 +40,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, published: Path) -> ModelStore:
-    """A store with versions `a-1` (its own) and `phantom-1` (bundled)."""
+    """A store with versions `a-1` (its own) and `phantom-2` (bundled)."""
     shutil.copytree(published / "a-1", tmp_path / "store" / "a-1")
-    copied = tmp_path / "bundled" / "phantom-1"
+    copied = tmp_path / "bundled" / "phantom-2"
     shutil.copytree(published / "a-1", copied)
     card = copied / "card.json"
-    card.write_text(card.read_text().replace('"version": "a-1"', '"version": "phantom-1"'))
+    card.write_text(card.read_text().replace('"version": "a-1"', '"version": "phantom-2"'))
     return ModelStore(tmp_path / "store", bundled=tmp_path / "bundled")

@@ -21,14 +21,14 @@ def test_the_store_is_imported_without_torch_and_openvino():
 
 
 def test_own_and_bundled_versions_are_listed(store):
-    assert store.versions() == ["a-1", "phantom-1"]
+    assert store.versions() == ["a-1", "phantom-2"]
     assert [store.is_bundled(name) for name in store.versions()] == [False, True]
 
 
 def test_a_store_that_does_not_exist_yet_shows_the_bundled_versions(store, tmp_path):
     fresh = ModelStore(tmp_path / "absent", bundled=store.bundled)
-    assert fresh.versions() == ["phantom-1"]
-    assert fresh.load().name == "phantom-1"
+    assert fresh.versions() == ["phantom-2"]
+    assert fresh.load().name == "phantom-2"
     assert not fresh.root.exists()
 
 
@@ -39,33 +39,33 @@ def test_every_version_in_the_package_holds(tmp_path):
 
 
 def test_the_bundled_version_wins_over_one_of_the_same_name(store):
-    shutil.copytree(store.bundled / "phantom-1", store.root / "phantom-1")
-    assert store.load("phantom-1").path == store.bundled / "phantom-1"
+    shutil.copytree(store.bundled / "phantom-2", store.root / "phantom-2")
+    assert store.load("phantom-2").path == store.bundled / "phantom-2"
 
 
 def test_the_bundled_version_is_in_use_until_another_is_chosen_and_after_a_roll_back(store):
-    assert store.current() == "phantom-1"
+    assert store.current() == "phantom-2"
     store.use("a-1")
     assert store.current() == "a-1"
     assert ModelStore(store.root, bundled=store.bundled).load().name == "a-1"
-    store.use("phantom-1")
-    assert store.load().name == "phantom-1"
+    store.use("phantom-2")
+    assert store.load().name == "phantom-2"
 
 
 def test_an_unknown_version_is_refused_and_the_known_ones_are_listed(store):
     for action in (store.load, store.use):
-        with pytest.raises(ModelError, match="'b-2'. Known versions: a-1, phantom-1"):
+        with pytest.raises(ModelError, match="'b-2'. Known versions: a-1, phantom-2"):
             action("b-2")
-    assert store.current() == "phantom-1"
+    assert store.current() == "phantom-2"
 
 
 def test_a_version_in_use_that_is_gone_is_said_with_the_way_out(store):
     store.use("a-1")
     shutil.rmtree(store.root / "a-1")
-    with pytest.raises(ModelError, match="'a-1', is not in the store. .*models use phantom-1"):
+    with pytest.raises(ModelError, match="'a-1', is not in the store. .*models use phantom-2"):
         store.load()
-    store.use("phantom-1")
-    assert store.load().name == "phantom-1"
+    store.use("phantom-2")
+    assert store.load().name == "phantom-2"
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "openvino_xml", "openvino_bin"])
@@ -92,7 +92,7 @@ def test_a_damaged_version_is_not_put_in_use(store):
     (store.root / "a-1" / "seg.xml").write_text("<net/>")
     with pytest.raises(ModelError, match=r"seg.xml"):
         store.use("a-1")
-    assert store.current() == "phantom-1"
+    assert store.current() == "phantom-2"
 
 
 def test_files_are_given_for_a_member_or_its_name(store):
@@ -116,7 +116,7 @@ def test_a_renamed_folder_is_not_taken_for_the_version(store):
 def test_folders_without_a_card_and_half_written_ones_are_no_versions(store):
     (store.root / "empty").mkdir()
     shutil.copytree(store.root / "a-1", store.root / ".partial-a-2-abcd")
-    assert store.versions() == ["a-1", "phantom-1"]
+    assert store.versions() == ["a-1", "phantom-2"]
 
 
 def test_the_environment_names_the_store(tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for the study and the results.")] = Path(
         "demo"
     ),
-    seed: Annotated[int, typer.Option(help="Which phantom.", min=0)] = 12,
+    seed: Annotated[int, typer.Option(help="Which phantom.", min=0)] = 4,
     frames: Annotated[int, typer.Option(help="Cardiac phases of the phantom.", min=2)] = 20,
 ) -> None:
     """Segment a simulated study through the server and compare with its truth.

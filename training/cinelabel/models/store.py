@@ -35,7 +35,7 @@ from cinelabel.networks.specs import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BUNDLED = "phantom-1"
+BUNDLED = "phantom-2"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 CURRENT_FILE = "current"
 ROOT_VARIABLE = "CINELABEL_MODELS"
