@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cinelabel.core.grid import Grid
+from cinelabel.networks import resolve
 from cinelabel.segmentation import Segmenter
 from cinelabel.studies.study import Study
 
@@ -88,14 +89,19 @@ def drawn() -> SimpleNamespace:
 def make_segmenter(monkeypatch: pytest.MonkeyPatch):
     """Segmenter of one member whose networks are the functions given."""
 
-    def make(locator=reads_heart, segmenter=reads_structures) -> Segmenter:
+    def make(
+        locator=reads_heart, segmenter=reads_structures, network="nnunet2d-compact"
+    ) -> Segmenter:
         networks = {"locator": locator, "segmenter": segmenter}
         members = [
             SimpleNamespace(
                 name="where", role="locator", preprocessing={"spacing_mm": 4.0, "size": 96}
             ),
             SimpleNamespace(
-                name="what", role="segmenter", preprocessing={"spacing_mm": 1.5, "size": 128}
+                name="what",
+                role="segmenter",
+                preprocessing={"spacing_mm": 1.5, "size": 128},
+                spec=resolve(network),
             ),
         ]
         version = SimpleNamespace(name="drawn-1", card=SimpleNamespace(members=members))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cinelabel.core.errors import InputError, ModelError
+from cinelabel.networks import resolve
 from cinelabel.segmentation import Segmenter
 
 
@@ -33,6 +35,23 @@ def test_labels_return_to_the_source_grid_where_they_belong(
     assert result.labels.shape == study.frames.shape
     for value in (1, 2, 3):
         assert dice(result.labels, truth, value) > 0.93
+
+
+def test_a_network_made_for_one_size_sees_that_size(make_segmenter, drawn) -> None:
+    seen = []
+
+    def segmenter(images: np.ndarray) -> np.ndarray:
+        seen.append(images.shape[2:])
+        return drawn.reads_structures(images)
+
+    study, truth = drawn.study()
+    make_segmenter(segmenter=segmenter).segment(study)
+    free = set(seen)
+    seen.clear()
+    network = replace(resolve("swin_unet-compact"), size=160)
+    result = make_segmenter(segmenter=segmenter, network=network).segment(study)
+    assert free != set(seen) == {(160, 160)}
+    assert dice(result.labels, truth, 1) > 0.93
 
 
 def test_the_heart_is_found_off_the_middle_of_the_image(make_segmenter, drawn) -> None:

@@ -228,9 +228,10 @@ class Segmenter:
 
 
 def _window(grid: Grid, heart: HeartBox, member: MemberCard) -> Crop:
-    """The member's window round the heart."""
+    """The member's window round the heart; a network made for one size sees that size."""
     defaults = CropDefaults()
     spacing = float(member.preprocessing["spacing_mm"])
+    only = member.spec.size
 
     def pixels(axis: int) -> int:
         wide = (heart.extent_mm[axis] + 2 * defaults.margin_mm) / spacing
@@ -239,7 +240,7 @@ def _window(grid: Grid, heart: HeartBox, member: MemberCard) -> Crop:
 
     return Crop(
         centre=heart.centre,
-        size=(pixels(0), pixels(1)),
+        size=(only, only) if only else (pixels(0), pixels(1)),
         spacing=spacing,
         source_shape=(grid.shape[0], grid.shape[1]),
         source_spacing=(float(grid.spacing[0]), float(grid.spacing[1])),
