@@ -10,7 +10,7 @@ from cinelabel.segmentation import Segmenter
 from rich.console import Console
 
 FIRST_SEED = 900_000
-FEW, MANY = (3, (0.82, 0.74, 0.70)), (24, (0.89, 0.83, 0.79))
+FEW, MANY = (3, (0.85, 0.78, 0.80)), (24, (0.87, 0.83, 0.84))
 """Number of studies, and the least mean Dice of LV, MYO and RV that is promised on so many."""
 
 
@@ -21,10 +21,10 @@ def test_mean_dice_on_unseen_phantoms_is_at_least_what_is_promised(
     segmenter = Segmenter.load()
     scores = []
     for seed in range(FIRST_SEED, FIRST_SEED + studies):
-        made = make_study(seed, frames=2)
+        made = make_study(seed, frames=3)
         found = segmenter.segment(made.study)
         assert found.reason is None
-        for t, phase in enumerate(("ED", "ES")):
+        for phase, t in (("ED", made.study.ed), ("ES", made.study.es)):
             scores += score_labels(
                 found.labels[..., t],
                 made.labels[..., t],
