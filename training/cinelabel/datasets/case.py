@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from cinelabel.core.labels import LabelMap, Structure
 if TYPE_CHECKING:
     import numpy as np
 
+    from cinelabel.core.grid import Grid
     from cinelabel.studies.study import Study
 
 
@@ -26,7 +27,8 @@ class Case:
         set: name of the data set; `patient` is unique within it and is the group of every split.
         phase: "ED", "ES", "cine" for all frames of a 4D file, or "single" where the set holds one
             phase and does not say which.
-        image, label: NIfTI files; `label` is None for an image without a label, which is normal.
+        image, label: NIfTI files, or DICOM and contours in a folder each; `label` is None for an
+            image without a label, which is normal.
         label_map: from the values in the file to the canonical ones.
         frame: index from 0 of the phase in 4D files, None where the files hold just this phase.
         structures: what the set annotates.
@@ -34,6 +36,7 @@ class Case:
         details: what else the set says about the patient (vendor, pathology, ...), as text.
         scan: tells examinations of one patient apart; empty where there is one.
         mend: whether images of the set may hold NaN; such voxels get the image's lowest value.
+        draw: makes canonical labels (x, y, z) of the case on a grid where `label` is no NIfTI file.
     """
 
     set: str
@@ -48,6 +51,7 @@ class Case:
     details: Mapping[str, str] = field(default_factory=dict)
     scan: str = ""
     mend: bool = False
+    draw: Callable[[Case, Grid], np.ndarray] | None = None
 
     @property
     def examination(self) -> str:
@@ -94,6 +98,8 @@ def load_case(case: Case) -> tuple[Study, np.ndarray | None]:
         study = _one_frame(study, case.frame, case.image)
     if case.label is None:
         return study, None
+    if case.draw is not None:
+        return study, case.draw(case, study.grid)
     labels, grid = load_label(case.label, case.label_map)
     study.grid.require_equal(grid, str(case.label))
     if labels.ndim == 4 and case.phase != "cine":

@@ -75,6 +75,27 @@ def read_all(folder: Path) -> list[Study]:
     return [_assemble(group, set_aside, folder, f"{name}-{group.key}") for group in groups]
 
 
+def instance_places(folder: Path) -> dict[int, tuple[int, int]]:
+    """(slice, phase), from 0 and as `read` orders them, by the images' instance numbers.
+
+    No pixels are read. Raises InputError as `read`, and where two images share a number or one has
+    none.
+    """
+    folder = Path(folder)
+    images, _ = scan(folder)
+    group = dicom_series.choose(dicom_series.group_series(images), None, folder)
+    slices, _ = dicom_series.order_phases(group, folder)
+    places: dict[int, tuple[int, int]] = {}
+    for z, phases in enumerate(slices):
+        for t, image in enumerate(phases):
+            number = image.instance_number
+            if number is None or int(number) in places:
+                problem = "has no number" if number is None else f"has the number {number:g} again"
+                raise InputError(f"{problem} (InstanceNumber)", where=image.path)
+            places[int(number)] = (z, t)
+    return places
+
+
 def _folder_name(folder: Path) -> str:
     """The study's name: that of its folder, or of the one above if the name says nothing."""
     here = folder.resolve()
