@@ -335,12 +335,7 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
             )
         )
 
-    for _ in range(int(rng.integers(2, 7))):
-        r, a, s = rng.uniform(-0.7, 0.4), rng.uniform(-0.3, 0.8), rng.uniform(-200, -85)
-        radii = (rng.uniform(10, 22), rng.uniform(10, 17), rng.uniform(10, 22))
-        place = (r * width, a * depth, s)
-        filled = {"gain": _content(rng), "clip": BESIDE_LIVER}
-        add(place, 6.0, radii, BOWEL, 1.0, wall=2.0, **filled)
+    _add_bowel(rng, add, width, depth)
     for side in (-1.0, 1.0):
         place = (side * 0.46 * width, -0.52 * depth, -118.0 - 12.0 * side)
         add(
@@ -355,25 +350,24 @@ def _sample_organs(rng: np.random.Generator, body: np.ndarray, size: float) -> n
         )
     add((-0.70 * width, -0.40 * depth, -48), 7.0, (30, 48, 52), SPLEEN, 0.25, lump=7.0)
     _add_colon(rng, add, width, depth)
-    full = rng.uniform(0.45, 1.15)
-    level = rng.uniform(-10.0, 40.0) if rng.random() < 0.4 else 1e4
-    add(
-        (-0.42 * width, 0.02 * depth, -44.0),
-        8.0,
-        (50 * full, 42 * full, 58 * full),
-        STOMACH,
-        0.45,
-        wall=rng.uniform(2.0, 4.5),
-        gain=_content(rng),
-        gas_level=level,
-        texture=rng.uniform(0.0, 0.25),
-        lump=6.0,
-    )
+    _add_stomach(rng, add, width, depth)
     if rng.random() < 0.5:
         add((0.35 * width, 0.35 * depth, -80), 8.0, (13, 13, 28), CSF, 0.4, halo=0.5, gain=0.9)
     table = np.zeros(len(organs), ORGAN)
     table[:] = organs
     return table
+
+
+def _add_bowel(
+    rng: np.random.Generator, add: Callable[..., None], width: float, depth: float
+) -> None:
+    """Loops of bowel beside the liver."""
+    for _ in range(int(rng.integers(2, 7))):
+        r, a, s = rng.uniform(-0.7, 0.4), rng.uniform(-0.3, 0.8), rng.uniform(-200, -85)
+        radii = (rng.uniform(10, 22), rng.uniform(10, 17), rng.uniform(10, 22))
+        place = (r * width, a * depth, s)
+        filled = {"gain": _content(rng), "clip": BESIDE_LIVER}
+        add(place, 6.0, radii, BOWEL, 1.0, wall=2.0, **filled)
 
 
 def _add_colon(
@@ -401,6 +395,26 @@ def _add_colon(
             texture=0.25,
             clip=BESIDE_LIVER,
         )
+
+
+def _add_stomach(
+    rng: np.random.Generator, add: Callable[..., None], width: float, depth: float
+) -> None:
+    """The stomach, more or less full, now and then with gas above a level."""
+    full = rng.uniform(0.45, 1.15)
+    level = rng.uniform(-10.0, 40.0) if rng.random() < 0.4 else 1e4
+    add(
+        (-0.42 * width, 0.02 * depth, -44.0),
+        8.0,
+        (50 * full, 42 * full, 58 * full),
+        STOMACH,
+        0.45,
+        wall=rng.uniform(2.0, 4.5),
+        gain=_content(rng),
+        gas_level=level,
+        texture=rng.uniform(0.0, 0.25),
+        lump=6.0,
+    )
 
 
 def _content(rng: np.random.Generator) -> float:
