@@ -154,26 +154,20 @@ def sample_motion_parameters(
     if len(shape) not in (2, 3):
         raise RunError(f"motion needs an image (h, w) or a stack (n, h, w), not {shape}")
     settings = MotionAugmentation() if settings is None else settings
-    if manner is None:
-        weights = np.array(settings.manners, float)
-        manner = Manner(1 + int(rng.choice(4, p=weights / weights.sum())))
+    manner = _draw_manner(rng, settings) if manner is None else Manner(manner)
     phase_axis = int(rng.integers(2))
     count, lines = (shape[0] if len(shape) == 3 else 1), shape[-2:][phase_axis]
     acquired = max(int(round(lines * min(pixel / ACQUIRED_PIXEL_MM, 1.0))), 16)
-    habit = sample_habit(rng, Manner(manner))
+    habit = sample_habit(rng, manner)
     motions = tuple(
         sample_motion(rng, manner, n_lines=acquired, arrhythmia_share=0.0, habit=habit)
         for _ in range(count)
     )
-    directions = short_axis_directions(rng, settings.turn)
-    if axes is not None:
-        rows = np.asarray(axes, float)
-        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        directions = tuple((float(r), float(a), float(s)) for r, a, s in rows)
+    usual = short_axis_directions(rng, settings.turn)  # axes change no later draw
     partial = rng.random() < settings.partial_fourier_share
     return MotionParameters(
         motions=motions,
-        axes=directions,
+        axes=usual if axes is None else _unit_rows(axes),
         pixel=float(pixel),
         spacing=float(spacing),
         phase=float(phase),
@@ -186,6 +180,18 @@ def sample_motion_parameters(
         noise=float(rng.uniform(*settings.noise)),
         noise_seed=int(rng.integers(2**31)),
     )
+
+
+def _draw_manner(rng: np.random.Generator, settings: MotionAugmentation) -> Manner:
+    weights = np.array(settings.manners, float)
+    return Manner(1 + int(rng.choice(4, p=weights / weights.sum())))
+
+
+def _unit_rows(axes: np.ndarray) -> Directions:
+    """Rows of a matrix (3, 3), brought to length 1."""
+    rows = np.asarray(axes, float)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return tuple((float(r), float(a), float(s)) for r, a, s in rows)
 
 
 def apply_motion(
