@@ -85,6 +85,22 @@ def phantom(
     Truth is written beside each study. In the layout cmrxmotion a study is a volunteer who breathes
     in four manners.
     """
+    _require_targets(out, gallery, real, contours)
+    _require_group(group)
+    beside = _real_exhibits(real) if real is not None else []
+    how = _manner(manner)
+    folders: list[Path] = []
+    if out is not None:
+        folders = _write_studies(out, studies, seed, file_format, frames, how, group)
+    if gallery is not None:
+        _draw_gallery(gallery, seed, how, group, beside, contours)
+    _print_written(folders, gallery, json_output)
+
+
+def _require_targets(
+    out: Path | None, gallery: Path | None, real: Path | None, contours: bool
+) -> None:
+    """Raise unless there is something to write, it can be written, and the options fit it."""
     from cinelabel.cli import terminal
 
     if out is None and gallery is None:
@@ -96,30 +112,54 @@ def phantom(
     terminal.require_writable(
         {"OUT": out / "cinelabel-phantom" if out else None, "--gallery": gallery}
     )
-    _require_group(group)
-    beside = _real_exhibits(real) if real is not None else []
-    how = _manner(manner)
-    folders: list[Path] = []
-    if out is not None:
-        from cinelabel.phantom.layouts import write_cohort
 
-        with terminal.progress_bar("simulating") as progress:
-            folders = write_cohort(
-                out,
-                studies=studies,
-                seed=seed,
-                file_format=file_format.value,
-                frames=frames,
-                manner=how,
-                group=group,
-                progress=progress,
-            )
-    if gallery is not None:
-        from cinelabel.phantom.gallery import draw_gallery, phantom_exhibits
 
-        with terminal.progress_bar("simulating") as progress:
-            exhibits = phantom_exhibits(seed, group=group, manner=how, progress=progress)
-        draw_gallery(gallery, exhibits, beside, contours=contours)
+def _write_studies(
+    out: Path,
+    studies: int,
+    seed: int,
+    file_format: FileFormat,
+    frames: int,
+    manner: BreathingManner | None,
+    group: str | None,
+) -> list[Path]:
+    """Simulate studies and write them; returns their folders."""
+    from cinelabel.cli import terminal
+    from cinelabel.phantom.layouts import write_cohort
+
+    with terminal.progress_bar("simulating") as progress:
+        return write_cohort(
+            out,
+            studies=studies,
+            seed=seed,
+            file_format=file_format.value,
+            frames=frames,
+            manner=manner,
+            group=group,
+            progress=progress,
+        )
+
+
+def _draw_gallery(
+    picture: Path,
+    seed: int,
+    manner: BreathingManner | None,
+    group: str | None,
+    beside: list[Exhibit],
+    contours: bool,
+) -> None:
+    """Draw phantoms, beside real cases where there are some."""
+    from cinelabel.cli import terminal
+    from cinelabel.phantom.gallery import draw_gallery, phantom_exhibits
+
+    with terminal.progress_bar("simulating") as progress:
+        exhibits = phantom_exhibits(seed, group=group, manner=manner, progress=progress)
+    draw_gallery(picture, exhibits, beside, contours=contours)
+
+
+def _print_written(folders: list[Path], gallery: Path | None, json_output: bool) -> None:
+    from cinelabel.cli import terminal
+
     if json_output:
         drawn = {} if gallery is None else {"gallery": str(gallery)}
         terminal.print_json({"studies": [str(folder) for folder in folders], **drawn})
