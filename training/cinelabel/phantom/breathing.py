@@ -40,7 +40,7 @@ EFFECT_SCALE = 0.4
 GRADE_LIMITS = (0.6, 1.3)
 """Scores from which a slice is intermediate (2) and severe (3).
 
-Set by eye, where borders of the myocardium begin to double and where they can no longer be drawn."""
+Set by eye: where borders of the muscle begin to double, and where they can no longer be drawn."""
 STUDY_SHARE = 1.0 / 3.0
 """Share of the slices that must be as bad for a study to get a grade."""
 
