@@ -10,6 +10,7 @@ share their wall as the cells of a power diagram do (Aurenhammer 1987).
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -34,7 +35,90 @@ PRESSED_MM = 11.0
 CLOSING = (2.2, 0.9, 1.5)
 """How far borders come in a mm of height above the valves: outer ones, LV and RV cavity."""
 SCENE_VALUES = 24
-"""Values that hold for all levels: see `paint_heart`."""
+"""Values that hold for all levels: see `Surface`."""
+
+
+class Levels(NamedTuple):
+    """Thin sections of the heart, by arrays that kernels read.
+
+    Attributes:
+        tables: `pack_section` of each level, float32 (levels, ANGLES + 1, TABLES).
+        planes: heights, axis and valve planes, float32 (levels, LEVEL_VALUES).
+        lv_rods: papillary muscles, float32 (levels, k, ROD_VALUES); `rv_rods` alike.
+        rv_rods: of the right ventricle.
+        rod_counts: rods in use of the LV and of the RV, int64 (levels, 2).
+        chambers: atria and great vessels, float32 (levels, k, CHAMBER_VALUES).
+        chamber_counts: chambers in use, int64 (levels,).
+    """
+
+    tables: np.ndarray
+    planes: np.ndarray
+    lv_rods: np.ndarray
+    rv_rods: np.ndarray
+    rod_counts: np.ndarray
+    chambers: np.ndarray
+    chamber_counts: np.ndarray
+
+
+class Surface(NamedTuple):
+    """What is the same at all levels.
+
+    Attributes:
+        vessels: dots in the fat: x, y, radius, signal, float32 (k, 4).
+        tile: `noise_tile()`.
+        texture_at: places of the texture in the tile, float32 (5,).
+        scene: pixel, reach, rotation (cosine, sine), wobble, signals of blood, RV blood,
+            myocardium, fat, pericardium, textures of blood and tissue, inflow, slow flow, jet, the
+            jet's place x, y and radius, RV trabeculation, thickness of the pericardial line,
+            distance between the sections; float32 (SCENE_VALUES,).
+    """
+
+    vessels: np.ndarray
+    tile: np.ndarray
+    texture_at: np.ndarray
+    scene: np.ndarray
+
+
+class Texture(NamedTuple):
+    """Noise at a pixel: features of about 21, 8 and 3 mm."""
+
+    coarse: float
+    swirl: float
+    fine: float
+
+
+class Pixel(NamedTuple):
+    """A pixel of a level, and what several layers ask of it.
+
+    Attributes:
+        x: heart-frame coordinates from the level's axis (mm); `y` alike.
+        y: see above.
+        t: index of the level.
+        k: index of the angle in the level's table.
+        part: share of the way to the next angle.
+        radius: distance from the axis (mm).
+        per_width: 1 / pixel size.
+        epicardium: its distance from the axis at this angle (mm).
+        outer: that of the RV's outer border.
+        ring: share of the pixel inside the epicardium.
+        valve: height of the mitral plane over the level (mm).
+        rv_valve: that of the tricuspid plane.
+        muscle: signal of the myocardium here.
+    """
+
+    x: float
+    y: float
+    t: int
+    k: int
+    part: float
+    radius: float
+    per_width: float
+    epicardium: float
+    outer: float
+    ring: float
+    valve: float
+    rv_valve: float
+    muscle: float
 
 
 @lru_cache(maxsize=1)
@@ -203,7 +287,7 @@ def paint_heart(
     y: np.ndarray,
     behind: np.ndarray,
     tables: np.ndarray,
-    levels: np.ndarray,
+    planes: np.ndarray,
     lv_rods: np.ndarray,
     rv_rods: np.ndarray,
     rod_counts: np.ndarray,
@@ -219,32 +303,32 @@ def paint_heart(
 ) -> None:
     """Mean of thin sections over `behind`.
 
+    Arrays come one by one: numba counts references to those of a tuple at every pixel, which made
+    painting four times slower. The layers of a pixel are compiled into it: calls cost an eighth.
+
     Args:
         x: heart-frame coordinates of the pixels (mm), (n, m).
         y: as `x`.
         behind: what lies behind the heart, (n, m).
-        tables: `pack_section` of each level, (levels, ANGLES + 1, TABLES).
-        levels: heights, axis and valve planes, (levels, LEVEL_VALUES).
-        lv_rods: papillary muscles, (levels, k, ROD_VALUES); `rv_rods` alike.
-        rv_rods: of the right ventricle.
-        rod_counts: rods in use, int (levels, 2).
-        chambers: (levels, k, CHAMBER_VALUES); `chamber_counts` in use, int (levels,).
-        chamber_counts: int (levels,).
-        vessels: dots in the fat: x, y, radius, signal, (k, 4).
-        tile: `noise_tile()`.
-        texture_at: places of the texture in the tile, (5,).
-        scene: pixel, reach, rotation (cosine, sine), wobble, signals of blood, RV blood,
-            myocardium, fat, pericardium, textures of blood and tissue, inflow, slow flow, jet, the
-            jet's place x, y and radius, RV trabeculation, thickness of the pericardial line,
-            distance between the sections.
+        tables: of `Levels`, as are those up to `chamber_counts`.
+        planes: see above.
+        lv_rods: see above.
+        rv_rods: see above.
+        rod_counts: see above.
+        chambers: see above.
+        chamber_counts: see above.
+        vessels: of `Surface`, as are those up to `scene`.
+        tile: see above.
+        texture_at: see above.
+        scene: see above.
         signal: out, float32 (n, m).
         cover: out, share of the pixel that is heart, float32 (n, m).
         shares: out, labelled shares of LV, MYO and RV, float32 (3, n, m).
     """
-    pixel, reach, cosine, sine, wobble = scene[0], scene[1], scene[2], scene[3], scene[4]
-    per_width = 1.0 / pixel
-    n_levels = levels.shape[0]
-    middle_x, middle_y = levels[n_levels // 2, 1], levels[n_levels // 2, 2]
+    reach, cosine, sine, wobble = scene[1], scene[2], scene[3], scene[4]
+    per_width = 1.0 / scene[0]
+    n_levels = planes.shape[0]
+    middle_x, middle_y = planes[n_levels // 2, 1], planes[n_levels // 2, 2]
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             from_x, from_y = x[i, j] - middle_x, y[i, j] - middle_y
@@ -266,12 +350,12 @@ def paint_heart(
             total = opaque = lv = myo = rv = 0.0
             for t in range(n_levels):
                 value, shown, inner, ring, right = _paint_pixel(
-                    at_x + middle_x - levels[t, 1],
-                    at_y + middle_y - levels[t, 2],
+                    at_x + middle_x - planes[t, 1],
+                    at_y + middle_y - planes[t, 2],
                     t,
                     base,
                     tables,
-                    levels,
+                    planes,
                     lv_rods,
                     rv_rods,
                     rod_counts,
@@ -282,9 +366,7 @@ def paint_heart(
                     texture_at,
                     scene,
                     per_width,
-                    coarse,
-                    swirl,
-                    fine,
+                    Texture(coarse, swirl, fine),
                 )
                 total += value
                 opaque += shown
@@ -323,7 +405,7 @@ def _paint_pixel(
     t: int,
     base: float,
     tables: np.ndarray,
-    levels: np.ndarray,
+    planes: np.ndarray,
     lv_rods: np.ndarray,
     rv_rods: np.ndarray,
     rod_counts: np.ndarray,
@@ -334,9 +416,7 @@ def _paint_pixel(
     texture_at: np.ndarray,
     scene: np.ndarray,
     per_width: float,
-    coarse: float,
-    swirl: float,
-    fine: float,
+    texture: Texture,
 ) -> tuple[float, float, float, float, float]:
     """Signal, share of heart, and labelled shares of LV, MYO and RV of one pixel of a level."""
     place = _angle_index(x, y)
@@ -348,172 +428,256 @@ def _paint_pixel(
     to_pericardium = (pericardium - radius) * tables[t, k, 12]
     if chamber_counts[t] == 0 and to_pericardium < -scene[19] - 1.0 / per_width:
         return base, 0.0, 0.0, 0.0, 0.0
-    muscle = scene[7] * (1.0 + scene[11] * fine)
-
-    # Pericardium and fat; fat thinner than a pixel fades, so no ring is left where there is none.
-    line = _share(to_pericardium + scene[19], per_width) * tables[t, k, 7]
-    value = _over(base, scene[9], line)
-    here = min(max(max(thickness, 0.5 * to_pericardium) / 0.9 - 0.15, 0.0), 1.0)
-    fat = _share(to_pericardium, per_width) * here
-    value = _over(value, scene[8] * (1.0 + 0.08 * coarse + 0.5 * scene[11] * swirl), fat)
-    shown = 1.0 - (1.0 - line) * (1.0 - fat)
-    if fat > 0.0:
-        for v in range(vessels.shape[0]):
-            away = np.sqrt((x - vessels[v, 0]) ** 2 + (y - vessels[v, 1]) ** 2)
-            if away < vessels[v, 2] + 1.5:
-                value = _over(value, vessels[v, 3], _share(vessels[v, 2] - away, per_width))
-
-    valve = levels[t, 3] + levels[t, 4] * x + levels[t, 5] * y - levels[t, 0]
-    rv_valve = levels[t, 6] + levels[t, 7] * x + levels[t, 8] * y - levels[t, 0]
     epicardium = _between(tables, t, k, 1, part)
     outer = _between(tables, t, k, 3, part)
     ring = _share((epicardium - radius) * tables[t, k, 9], per_width) if epicardium > 0.0 else 0.0
-    if chamber_counts[t] > 0 and (valve < 6.0 or rv_valve < 6.0):
-        # Above the valves both ventricles close like domes, which the chambers then lie over; a
-        # flat end would leave broad bands where blood and opposed fat cancel.
-        if radius < outer:
-            above = max(-(valve if radius < epicardium else rv_valve), 0.0)
-            at, border, bright, closing = 2, 10, scene[6], CLOSING[2]
-            edge = (outer - radius) * tables[t, k, 11]
-            if radius < epicardium:
-                at, border, bright, closing = 0, 8, scene[5], CLOSING[1]
-                edge = (epicardium - radius) * tables[t, k, 9]
-            value = _over(value, muscle, _share(edge - CLOSING[0] * above, per_width))
-            depth = (_between(tables, t, k, at, part) - radius) * tables[t, k, border]
-            value = _over(value, bright, _share(depth - closing * above, per_width))
-        wall, blood, bright = _chambers(
-            chambers, t, chamber_counts[t], x + 1.5 * coarse, y + 1.5 * swirl, per_width
+    at = Pixel(
+        x=x,
+        y=y,
+        t=t,
+        k=k,
+        part=part,
+        radius=radius,
+        per_width=per_width,
+        epicardium=epicardium,
+        outer=outer,
+        ring=ring,
+        valve=planes[t, 3] + planes[t, 4] * x + planes[t, 5] * y - planes[t, 0],
+        rv_valve=planes[t, 6] + planes[t, 7] * x + planes[t, 8] * y - planes[t, 0],
+        muscle=scene[7] * (1.0 + scene[11] * texture.fine),
+    )
+    value, shown = _paint_fat(base, at, to_pericardium, thickness, tables, vessels, scene, texture)
+    if chamber_counts[t] > 0 and (at.valve < 6.0 or at.rv_valve < 6.0):
+        value, shown = _paint_above(
+            value, shown, at, tables, chambers, chamber_counts, scene, texture
         )
-        value = _over(value, muscle, wall)
-        flowing = scene[10] * (0.7 * coarse + 0.4 * swirl)
-        value = _over(value, bright * (1.0 + flowing), blood)
-        shown = 1.0 - (1.0 - shown) * (1.0 - wall)
-    below = _share(valve, 1.0 / scene[20])
-    rv_below = _share(rv_valve, 1.0 / scene[20])
-
-    rv = 0.0
-    if outer - epicardium > 0.05 and ring < 1.0:
-        cavity = _between(tables, t, k, 2, part)
-        is_wall = min((outer - epicardium) * tables[t, k, 11] * per_width, 1.0)
-        is_cavity = min((cavity - epicardium) * tables[t, k, 10] * per_width, 1.0)
-        depth = (cavity - radius) * tables[t, k, 10]
-        wall = _share((outer - radius) * tables[t, k, 11], per_width) * is_wall
-        rv = _share(depth, per_width) * is_cavity
-        if rv_below > 0.0 and wall > 0.0:
-            inside = _over(value, muscle, wall)
-            if rv > 0.0:
-                bite = _between(tables, t, k, 6, part)
-                blood = _rv_content(
-                    x, y, depth, bite, t, levels, rv_rods, rod_counts, tile, texture_at, scene,
-                    per_width, coarse, swirl, fine, muscle,
-                )  # fmt: skip
-                inside = _over(inside, blood, rv)
-            value = _over(value, inside, rv_below)
-            shown = 1.0 - (1.0 - shown) * (1.0 - wall * rv_below)
-        if rv_valve < scene[20]:
-            value = _over(value, muscle, rv * _leaflet(rv_valve, scene[20]))
-
-    lv = 0.0
-    if ring > 0.0:
-        endocardium = _between(tables, t, k, 0, part)
-        depth = (endocardium - radius) * tables[t, k, 8]
-        if endocardium > 0.2:
-            lv = min(_share(depth, per_width), ring)
-        if below > 0.0:
-            inside = _over(value, muscle, ring)
-            if lv > 0.0:
-                bite = _between(tables, t, k, 5, part)
-                blood = _lv_content(
-                    x, y, depth, bite, t, levels, lv_rods, rod_counts, scene, per_width,
-                    coarse, swirl, fine, muscle, valve,
-                )  # fmt: skip
-                inside = _over(inside, blood, lv)
-            value = _over(value, inside, below)
-            shown = 1.0 - (1.0 - shown) * (1.0 - ring * below)
-        if valve < scene[20]:
-            value = _over(value, muscle, lv * _leaflet(valve, scene[20]))
-    drawn = _share(valve, 1.0)
+    value, shown, rv = _paint_right(
+        value, shown, at, tables, planes, rv_rods, rod_counts, tile, texture_at, scene, texture
+    )
+    value, shown, lv = _paint_left(
+        value, shown, at, tables, planes, lv_rods, rod_counts, scene, texture
+    )
+    drawn = _share(at.valve, 1.0)
     return (
         value,
         shown,
         lv * drawn,
         (ring - lv) * drawn,
-        rv * (1.0 - ring) * _share(rv_valve, 1.0),
+        rv * (1.0 - ring) * _share(at.rv_valve, 1.0),
     )
 
 
-@kernel()
-def _lv_content(
-    x: float,
-    y: float,
-    depth: float,
-    bite: float,
-    t: int,
-    levels: np.ndarray,
-    rods: np.ndarray,
-    rod_counts: np.ndarray,
+@kernel(inline="always")
+def _paint_fat(
+    value: float,
+    at: Pixel,
+    to_pericardium: float,
+    thickness: float,
+    tables: np.ndarray,
+    vessels: np.ndarray,
     scene: np.ndarray,
-    per_width: float,
-    coarse: float,
-    swirl: float,
-    fine: float,
-    muscle: float,
-    valve: float,
-) -> float:
-    """Signal inside the endocardium: blood that flows, trabeculae, papillary muscles."""
-    blood = 1.0 + scene[10] * (0.6 * coarse + 0.35 * swirl + 0.25 * fine)
-    blood += scene[12] * (levels[t, 9] - 0.5)
-    still = min(max(0.5 - levels[t, 9], 0.0), 0.5) + 0.4 * max(1.0 - depth / 5.0, 0.0)
-    blood -= scene[13] * still
-    if scene[14] > 0.0 and valve < 28.0:
-        away = ((x - scene[15]) ** 2 + (y - scene[16]) ** 2) / (scene[17] * scene[17])
-        if away < 4.0:
-            near = np.exp(-1.5 * away) * (1.0 - max(valve, 0.0) / 28.0)
-            blood -= scene[14] * near * min(max(0.6 + 0.5 * swirl, 0.0), 1.0)
-    blood = scene[5] * max(blood, 0.15)
-    # Trabeculae: the serrated border, with blood caught between its teeth.
-    caught = min(max(0.5 + 0.35 * fine, 0.0), 1.0)
-    free = _share(depth - bite * (0.75 + 0.25 * caught), 0.8 * per_width)
-    solid = 1.0 - free
-    if rod_counts[t, 0] > 0:
-        rough = 0.6 * swirl + 0.4 * coarse
-        solid = max(solid, _rods(rods, t, rod_counts[t, 0], x, y, rough, per_width))
-    return blood + (muscle - blood) * solid
+    texture: Texture,
+) -> tuple[float, float]:
+    """Signal and share of heart once the pericardium, the fat and its vessels are over `value`.
+
+    Fat thinner than a pixel fades, so that no ring is left where there is none.
+    """
+    line = _share(to_pericardium + scene[19], at.per_width) * tables[at.t, at.k, 7]
+    value = _over(value, scene[9], line)
+    here = min(max(max(thickness, 0.5 * to_pericardium) / 0.9 - 0.15, 0.0), 1.0)
+    fat = _share(to_pericardium, at.per_width) * here
+    bright = scene[8] * (1.0 + 0.08 * texture.coarse + 0.5 * scene[11] * texture.swirl)
+    value = _over(value, bright, fat)
+    shown = 1.0 - (1.0 - line) * (1.0 - fat)
+    if fat > 0.0:
+        for v in range(vessels.shape[0]):
+            away = np.sqrt((at.x - vessels[v, 0]) ** 2 + (at.y - vessels[v, 1]) ** 2)
+            if away < vessels[v, 2] + 1.5:
+                value = _over(value, vessels[v, 3], _share(vessels[v, 2] - away, at.per_width))
+    return value, shown
 
 
-@kernel()
-def _rv_content(
-    x: float,
-    y: float,
-    depth: float,
-    bite: float,
-    t: int,
-    levels: np.ndarray,
+@kernel(inline="always")
+def _paint_above(
+    value: float,
+    shown: float,
+    at: Pixel,
+    tables: np.ndarray,
+    chambers: np.ndarray,
+    chamber_counts: np.ndarray,
+    scene: np.ndarray,
+    texture: Texture,
+) -> tuple[float, float]:
+    """Signal and share of heart once what stands above the valves is over `value`.
+
+    There both ventricles close like domes, which the chambers then lie over; a flat end would
+    leave broad bands where blood and opposed fat cancel.
+    """
+    t, k = at.t, at.k
+    if at.radius < at.outer:
+        above = max(-(at.valve if at.radius < at.epicardium else at.rv_valve), 0.0)
+        column, border, bright, closing = 2, 10, scene[6], CLOSING[2]
+        edge = (at.outer - at.radius) * tables[t, k, 11]
+        if at.radius < at.epicardium:
+            column, border, bright, closing = 0, 8, scene[5], CLOSING[1]
+            edge = (at.epicardium - at.radius) * tables[t, k, 9]
+        value = _over(value, at.muscle, _share(edge - CLOSING[0] * above, at.per_width))
+        depth = (_between(tables, t, k, column, at.part) - at.radius) * tables[t, k, border]
+        value = _over(value, bright, _share(depth - closing * above, at.per_width))
+    wall, blood, bright = _chambers(
+        chambers,
+        t,
+        chamber_counts[t],
+        at.x + 1.5 * texture.coarse,
+        at.y + 1.5 * texture.swirl,
+        at.per_width,
+    )
+    value = _over(value, at.muscle, wall)
+    flowing = scene[10] * (0.7 * texture.coarse + 0.4 * texture.swirl)
+    value = _over(value, bright * (1.0 + flowing), blood)
+    return value, 1.0 - (1.0 - shown) * (1.0 - wall)
+
+
+@kernel(inline="always")
+def _paint_right(
+    value: float,
+    shown: float,
+    at: Pixel,
+    tables: np.ndarray,
+    planes: np.ndarray,
     rods: np.ndarray,
     rod_counts: np.ndarray,
     tile: np.ndarray,
     texture_at: np.ndarray,
     scene: np.ndarray,
-    per_width: float,
-    coarse: float,
-    swirl: float,
-    fine: float,
-    muscle: float,
+    texture: Texture,
+) -> tuple[float, float, float]:
+    """Signal and share of heart once the right ventricle is over `value`; share of its cavity."""
+    if at.outer - at.epicardium <= 0.05 or at.ring >= 1.0:
+        return value, shown, 0.0
+    t, k, spacing = at.t, at.k, scene[20]
+    below = _share(at.rv_valve, 1.0 / spacing)
+    cavity = _between(tables, t, k, 2, at.part)
+    is_wall = min((at.outer - at.epicardium) * tables[t, k, 11] * at.per_width, 1.0)
+    is_cavity = min((cavity - at.epicardium) * tables[t, k, 10] * at.per_width, 1.0)
+    depth = (cavity - at.radius) * tables[t, k, 10]
+    wall = _share((at.outer - at.radius) * tables[t, k, 11], at.per_width) * is_wall
+    rv = _share(depth, at.per_width) * is_cavity
+    if below > 0.0 and wall > 0.0:
+        inside = _over(value, at.muscle, wall)
+        if rv > 0.0:
+            blood = _rv_content(
+                at, depth, tables, planes, rods, rod_counts, tile, texture_at, scene, texture
+            )
+            inside = _over(inside, blood, rv)
+        value = _over(value, inside, below)
+        shown = 1.0 - (1.0 - shown) * (1.0 - wall * below)
+    if at.rv_valve < spacing:
+        value = _over(value, at.muscle, rv * _leaflet(at.rv_valve, spacing))
+    return value, shown, rv
+
+
+@kernel(inline="always")
+def _paint_left(
+    value: float,
+    shown: float,
+    at: Pixel,
+    tables: np.ndarray,
+    planes: np.ndarray,
+    rods: np.ndarray,
+    rod_counts: np.ndarray,
+    scene: np.ndarray,
+    texture: Texture,
+) -> tuple[float, float, float]:
+    """Signal and share of heart once the left ventricle is over `value`; share of its cavity."""
+    if at.ring <= 0.0:
+        return value, shown, 0.0
+    spacing, lv = scene[20], 0.0
+    below = _share(at.valve, 1.0 / spacing)
+    endocardium = _between(tables, at.t, at.k, 0, at.part)
+    depth = (endocardium - at.radius) * tables[at.t, at.k, 8]
+    if endocardium > 0.2:
+        lv = min(_share(depth, at.per_width), at.ring)
+    if below > 0.0:
+        inside = _over(value, at.muscle, at.ring)
+        if lv > 0.0:
+            blood = _lv_content(at, depth, tables, planes, rods, rod_counts, scene, texture)
+            inside = _over(inside, blood, lv)
+        value = _over(value, inside, below)
+        shown = 1.0 - (1.0 - shown) * (1.0 - at.ring * below)
+    if at.valve < spacing:
+        value = _over(value, at.muscle, lv * _leaflet(at.valve, spacing))
+    return value, shown, lv
+
+
+@kernel()
+def _lv_content(
+    at: Pixel,
+    depth: float,
+    tables: np.ndarray,
+    planes: np.ndarray,
+    rods: np.ndarray,
+    rod_counts: np.ndarray,
+    scene: np.ndarray,
+    texture: Texture,
+) -> float:
+    """Signal inside the endocardium: blood that flows, trabeculae, papillary muscles."""
+    coarse, swirl, fine = texture
+    share = planes[at.t, 9]
+    bite = _between(tables, at.t, at.k, 5, at.part)
+    blood = 1.0 + scene[10] * (0.6 * coarse + 0.35 * swirl + 0.25 * fine)
+    blood += scene[12] * (share - 0.5)
+    still = min(max(0.5 - share, 0.0), 0.5) + 0.4 * max(1.0 - depth / 5.0, 0.0)
+    blood -= scene[13] * still
+    if scene[14] > 0.0 and at.valve < 28.0:
+        away = ((at.x - scene[15]) ** 2 + (at.y - scene[16]) ** 2) / (scene[17] * scene[17])
+        if away < 4.0:
+            near = np.exp(-1.5 * away) * (1.0 - max(at.valve, 0.0) / 28.0)
+            blood -= scene[14] * near * min(max(0.6 + 0.5 * swirl, 0.0), 1.0)
+    blood = scene[5] * max(blood, 0.15)
+    # Trabeculae: the serrated border, with blood caught between its teeth.
+    caught = min(max(0.5 + 0.35 * fine, 0.0), 1.0)
+    free = _share(depth - bite * (0.75 + 0.25 * caught), 0.8 * at.per_width)
+    solid = 1.0 - free
+    count = rod_counts[at.t, 0]
+    if count > 0:
+        rough = 0.6 * swirl + 0.4 * coarse
+        solid = max(solid, _rods(rods, at.t, count, at.x, at.y, rough, at.per_width))
+    return blood + (at.muscle - blood) * solid
+
+
+@kernel()
+def _rv_content(
+    at: Pixel,
+    depth: float,
+    tables: np.ndarray,
+    planes: np.ndarray,
+    rods: np.ndarray,
+    rod_counts: np.ndarray,
+    tile: np.ndarray,
+    texture_at: np.ndarray,
+    scene: np.ndarray,
+    texture: Texture,
 ) -> float:
     """Signal inside the right ventricle: blood, trabeculae of the free wall, bands."""
-    slow = 0.5 * scene[13] * (1.0 - levels[t, 9])
+    coarse, swirl, fine = texture
+    share = planes[at.t, 9]
+    bite = _between(tables, at.t, at.k, 6, at.part)
+    slow = 0.5 * scene[13] * (1.0 - share)
     flowing = scene[10] * (0.6 * coarse + 0.35 * swirl + 0.25 * fine)
     blood = scene[6] * max(1.0 + flowing - slow, 0.2)
-    solid = 1.0 - _share(depth - bite, 0.8 * per_width)
-    reach = 5.0 + 28.0 * max(0.8 - levels[t, 9], 0.0)
+    solid = 1.0 - _share(depth - bite, 0.8 * at.per_width)
+    reach = 5.0 + 28.0 * max(0.8 - share, 0.0)
     near = 1.0 - depth / reach
     if near > 0.0 and scene[18] > 0.0:
-        ridge = abs(_layered(tile, texture_at, 0.8 * x + 201.0, 0.8 * y + 77.0))
-        width = min(0.8 * scene[18] * (1.25 - levels[t, 9]), 0.6) * min(near * 1.6, 1.0)
+        u, v = 0.8 * at.x + 201.0, 0.8 * at.y + 77.0
+        ridge = abs(_layered(tile, texture_at, u, v))
+        width = min(0.8 * scene[18] * (1.25 - share), 0.6) * min(near * 1.6, 1.0)
         solid = max(solid, min(max((width - ridge) / 0.25, 0.0), 0.9))
-    if rod_counts[t, 1] > 0:
-        solid = max(solid, _rods(rods, t, rod_counts[t, 1], x, y, swirl, per_width))
-    return blood + (muscle - blood) * solid
+    count = rod_counts[at.t, 1]
+    if count > 0:
+        solid = max(solid, _rods(rods, at.t, count, at.x, at.y, swirl, at.per_width))
+    return blood + (at.muscle - blood) * solid
 
 
 @kernel(fastmath=False)
