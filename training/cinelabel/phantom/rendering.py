@@ -29,6 +29,8 @@ from cinelabel.phantom.heart_painting import (
     ROD_VALUES,
     SCENE_VALUES,
     TABLES,
+    Levels,
+    Surface,
     drop_specks,
     noise_tile,
     pack_section,
@@ -355,62 +357,53 @@ def _paint(
     length = heart.length(contraction)
     swift = height < 0.25 * length or abs(height - length) < 0.7 * thickness
     heights = [height + k * thickness for k in (MANY_LEVELS if swift else FEW_LEVELS)]
-    count = len(heights)
-    details = _details(subject.texture_seed)
-    tables = np.empty((count, ANGLES + 1, TABLES), np.float32)
-    levels = np.zeros((count, LEVEL_VALUES), np.float32)
-    lv_rods = np.zeros((count, MOST_RODS, ROD_VALUES), np.float32)
-    rv_rods = np.zeros((count, MOST_RODS, ROD_VALUES), np.float32)
-    chambers = np.zeros((count, MOST_CHAMBERS, CHAMBER_VALUES), np.float32)
-    rod_counts, chamber_counts = np.zeros((count, 2), np.int64), np.zeros(count, np.int64)
-    sections = []
-    for t, z in enumerate(heights):
-        section = heart.section(z, contraction)
-        sections.append(section)
-        levels[t] = _level(heart, section, z, contraction)
-        _pack(subject, details, section, z, contraction, tables[t])
-        rod_counts[t, 0] = _lv_rods(heart, section, z, contraction, lv_rods[t])
-        rod_counts[t, 1] = _rv_rods(details, section, z / length, rv_rods[t])
-        chamber_counts[t] = _chambers(subject, z, contraction, chambers[t])
-    reach = _reach(tables, chambers, chamber_counts)
-    box = _box(view, levels[count // 2, 1:3], reach) if reach > 0.0 else None
+    levels, middle = _levels(subject, heights, contraction)
+    reach = _reach(levels)
+    box = _box(view, levels.planes[len(heights) // 2, 1:3], reach) if reach > 0.0 else None
     if box is None:
         empty = np.zeros((3, 0, 0), np.float32)
         return _Painted(behind.copy(), None, empty[0], empty, False)
+    spacing = heights[1] - heights[0]
+    details = _details(subject.texture_seed)
+    surface = Surface(
+        _vessels(subject.tissues, details, middle),
+        noise_tile(),
+        _texture_at(details, height),
+        _scene(subject, view.pixel, reach, rotation, middle, contraction, spacing),
+    )
     shape = view.x[box].shape
     signal, cover = behind.copy(), np.zeros(shape, np.float32)
     shares = np.zeros((3, *shape), np.float32)
     painted = np.empty(shape, np.float32)
-    paint_heart(
-        view.x[box],
-        view.y[box],
-        behind[box],
-        tables,
-        levels,
-        lv_rods,
-        rv_rods,
-        rod_counts,
-        chambers,
-        chamber_counts,
-        _vessels(subject.tissues, details, sections[count // 2]),
-        noise_tile(),
-        _texture_at(details, height),
-        _scene(
-            subject,
-            view.pixel,
-            reach,
-            rotation,
-            sections[count // 2],
-            contraction,
-            heights[1] - heights[0],
-        ),
-        painted,
-        cover,
-        shares,
-    )
+    inside = view.x[box], view.y[box], behind[box]
+    paint_heart(*inside, *levels, *surface, painted, cover, shares)
     signal[box] = painted
-    drawn = readers_draw(heart, sections[count // 2], height, contraction)
-    return _Painted(signal, box, cover, shares, drawn)
+    return _Painted(signal, box, cover, shares, readers_draw(heart, middle, height, contraction))
+
+
+def _levels(
+    subject: Subject, heights: Sequence[float], contraction: float
+) -> tuple[Levels, Section]:
+    """Thin sections at some heights, and the middle one's borders."""
+    heart, details, count = subject.heart, _details(subject.texture_seed), len(heights)
+    levels = Levels(
+        tables=np.empty((count, ANGLES + 1, TABLES), np.float32),
+        planes=np.zeros((count, LEVEL_VALUES), np.float32),
+        lv_rods=np.zeros((count, MOST_RODS, ROD_VALUES), np.float32),
+        rv_rods=np.zeros((count, MOST_RODS, ROD_VALUES), np.float32),
+        rod_counts=np.zeros((count, 2), np.int64),
+        chambers=np.zeros((count, MOST_CHAMBERS, CHAMBER_VALUES), np.float32),
+        chamber_counts=np.zeros(count, np.int64),
+    )
+    sections = [heart.section(z, contraction) for z in heights]
+    for t, (z, section) in enumerate(zip(heights, sections, strict=True)):
+        share = z / heart.length(contraction)
+        levels.planes[t] = _level(heart, section, z, contraction)
+        _pack(subject, details, section, z, contraction, levels.tables[t])
+        levels.rod_counts[t, 0] = _lv_rods(heart, section, z, contraction, levels.lv_rods[t])
+        levels.rod_counts[t, 1] = _rv_rods(details, section, share, levels.rv_rods[t])
+        levels.chamber_counts[t] = _chambers(subject, z, contraction, levels.chambers[t])
+    return levels, sections[count // 2]
 
 
 def _labels(shares: np.ndarray) -> np.ndarray:
@@ -496,9 +489,7 @@ def _pack(
     )
 
 
-def _lv_rods(
-    heart: Heart, section: Section, z: float, contraction: float, rods: np.ndarray
-) -> int:
+def _lv_rods(heart: Heart, section: Section, z: float, contraction: float, rods: np.ndarray) -> int:
     """Papillary muscles and free trabeculae at a height; returns how many."""
     height = z / heart.length(contraction)
     count = 0
@@ -628,7 +619,7 @@ def _scene(
     contraction: float,
     spacing: float,
 ) -> np.ndarray:
-    """What holds for all thin sections, in the order that `paint_heart` names."""
+    """What holds for all thin sections, in the order that `Surface` names."""
     tissues, flow = subject.tissues, subject.tissues.flow
     radius = float(section.endocardium.mean())
     # Outflow in systole, inflow in diastole; strongest while blood moves, not at its ends.
@@ -660,10 +651,10 @@ def _scene(
     return scene
 
 
-def _reach(tables: np.ndarray, chambers: np.ndarray, counts: np.ndarray) -> float:
+def _reach(levels: Levels) -> float:
     """How far from the axis anything of the heart is painted (mm); 0 where there is none."""
-    reach = float(tables[:, :, 4].max())
-    for bodies, count in zip(chambers, counts, strict=True):
+    reach = float(levels.tables[:, :, 4].max())
+    for bodies, count in zip(levels.chambers, levels.chamber_counts, strict=True):
         for body in bodies[:count]:
             reach = max(reach, float(np.hypot(body[0], body[1]) + body[8]))
     return reach + 5.0 if reach > 0.0 else 0.0
