@@ -50,6 +50,18 @@ def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
+@kernel(inline="always")
+def _kept(forms: np.ndarray, shift: int, stride: int) -> float:
+    """Factor by which the closing form keeps the area of the cavity that it deforms."""
+    round_area, closing_area = 1e-9, 1e-9
+    for i in range(0, 360, stride):
+        form = forms[1, i] * forms[7, i]
+        closed = form * forms[2, (i + shift) % 360]
+        round_area += form * form
+        closing_area += closed * closed
+    return np.sqrt(round_area / closing_area)
+
+
 @kernel()
 def _left(
     z: float,
@@ -80,14 +92,7 @@ def _left(
     for b in range(patches.shape[0]):
         away = (clipped - patches[b, 1]) / patches[b, 2]
         weights[b] = patches[b, 3] * np.exp(-0.5 * away * away)
-    # The closing form keeps the area of the cavity that it deforms.
-    round_area, closing_area = 1e-9, 1e-9
-    for i in range(0, 360, stride):
-        form = forms[1, i] * forms[7, i]
-        closed = form * forms[2, (i + shift) % 360]
-        round_area += form * form
-        closing_area += closed * closed
-    keep = np.sqrt(round_area / closing_area)
+    keep = _kept(forms, shift, stride)
     total, count = 0.0, 0
     for i in range(0, 360, stride):
         wall = wall_here * forms[0, i]
@@ -119,6 +124,12 @@ def _left(
         total += epi
         count += 1
     return total / count
+
+
+@kernel(inline="always")
+def _side(angle: float, distance: float) -> tuple[float, float, float]:
+    """A side of the RV: cosine and sine of where it looks to, and 1 / distance from the axis."""
+    return np.cos(angle), np.sin(angle), 1.0 / (distance + 1e-3)
 
 
 @kernel()
@@ -155,18 +166,14 @@ def _right(
     inferior = max(np.cos(max(inferior, 0.0)), 0.05)
     anterior = max(np.cos(max(anterior, 0.0)), 0.05)
     power = int(scalars[21])
-    # Sides: free wall, anterior shoulder, inferior wall, anterior wall, inferior shoulder;
-    # directions, 1 / distances.
-    d0 = 1.0 / (radius + depth + 1e-3)
-    d1 = 1.0 / (radius + depth * scalars[20] + 1e-3)
-    d2 = 1.0 / (radius * inferior + 1e-3)
-    d3 = 1.0 / (radius * anterior + 1e-3)
-    d4 = 1.0 / (radius + depth * scalars[30] + 1e-3)
-    c0, s0 = np.cos(turn), np.sin(turn)
-    c1, s1 = np.cos(turn + 0.85), np.sin(turn + 0.85)
-    c2, s2 = np.cos(turn - to_inferior), np.sin(turn - to_inferior)
-    c3, s3 = np.cos(turn + to_anterior), np.sin(turn + to_anterior)
-    c4, s4 = np.cos(turn - 0.80), np.sin(turn - 0.80)
+    # Free wall, anterior shoulder, inferior wall, anterior wall, inferior shoulder.
+    sides = (
+        _side(turn, radius + depth),
+        _side(turn + 0.85, radius + depth * scalars[20]),
+        _side(turn - to_inferior, radius * inferior),
+        _side(turn + to_anterior, radius * anterior),
+        _side(turn - 0.80, radius + depth * scalars[30]),
+    )
     wall = scalars[24] * (1.0 + 0.4 * contraction)
     middle = turn + 0.12 * share
     for i in range(0, 360, stride):
@@ -184,11 +191,10 @@ def _right(
         if inside == 0.0:
             continue
         cosine, sine = forms[4, i], forms[5, i]
-        gauge = _whole_power(max(cosine * c0 + sine * s0, 0.0) * d0, power)
-        gauge += _whole_power(max(cosine * c1 + sine * s1, 0.0) * d1, power)
-        gauge += _whole_power(max(cosine * c2 + sine * s2, 0.0) * d2, power)
-        gauge += _whole_power(max(cosine * c3 + sine * s3, 0.0) * d3, power)
-        gauge += _whole_power(max(cosine * c4 + sine * s4, 0.0) * d4, power)
+        gauge = 0.0
+        for across, along, closeness in sides:
+            towards = cosine * across + sine * along
+            gauge += _whole_power(max(towards, 0.0) * closeness, power)
         off = gauge ** (-1.0 / power) - epi
         if off <= 0.0:
             continue
