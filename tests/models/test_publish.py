@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import openvino
 import pytest
 import torch
 from cinelabel.core.errors import InputError, ModelError, OutputError
 from cinelabel.models import export
 from cinelabel.models.card import Agreement
 from cinelabel.models.folders import whole_folder
+from cinelabel.models.runtime import openvino_core
 from cinelabel.networks import NetworkSpec, build
 from cinelabel.networks.weights import set_weights
 from safetensors.torch import load_file
@@ -59,7 +59,7 @@ def test_the_openvino_form_takes_any_batch_height_and_width(store, shape):
     version = store.load("a-1")
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(version.file("seg", "openvino_xml"), "CPU", settings)
+    compiled = openvino_core().compile_model(version.file("seg", "openvino_xml"), "CPU", settings)
     with torch.inference_mode():
         expected = version.network("seg")(torch.from_numpy(images)).numpy()
     assert expected.shape == (shape[0], 4, *shape[2:])

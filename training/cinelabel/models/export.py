@@ -23,6 +23,7 @@ from torch import nn
 from cinelabel.core.errors import ModelError
 from cinelabel.core.files import sha256
 from cinelabel.models.card import Agreement, FileKind, MemberCard
+from cinelabel.models.runtime import openvino_core
 from cinelabel.networks import build
 from cinelabel.networks.specs import NetworkSpec
 from cinelabel.networks.weights import on_cpu, set_weights
@@ -153,7 +154,7 @@ def examples(
 
 def compare(network: nn.Module, xml: Path, inputs: Iterator[np.ndarray]) -> Agreement:
     """How the OpenVINO form on the CPU, computing in float32, agrees with a torch network."""
-    compiled = openvino.Core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     images, largest, equal, pixels = 0, 0.0, 0, 0
     for batch in inputs:
         with torch.inference_mode():

@@ -13,6 +13,7 @@ import numpy as np
 
 from cinelabel.core.errors import InputError, ModelError
 from cinelabel.models.card import MemberCard
+from cinelabel.models.runtime import openvino_core
 from cinelabel.models.store import ModelVersion
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -68,11 +69,9 @@ def load_backend(version: ModelVersion, member: MemberCard, device: str) -> Back
 
 class _OpenVino:
     def __init__(self, version: ModelVersion, member: MemberCard) -> None:
-        import openvino
-
         xml = version.file(member, "openvino_xml")
         weights = version.file(member, "openvino_bin")
-        core = openvino.Core()
+        core = openvino_core()
         try:
             model = core.read_model(xml, weights)
             self._compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
