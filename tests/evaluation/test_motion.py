@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cinelabel.evaluation.motion import GradedSlice, motion_figure, motion_table, sharpness
+from cinelabel.evaluation.motion import (
+    GradedSlice,
+    _mean_dice,
+    motion_figure,
+    motion_table,
+    sharpness,
+)
 from rich.console import Console
 from scipy.ndimage import gaussian_filter
 
@@ -50,3 +56,9 @@ def test_a_table_and_a_figure_tell_the_count_and_the_means_of_each_grade(tmp_pat
     assert "0.600" in shown
     motion_figure(tmp_path / "grades.png", slices, title="test")
     assert (tmp_path / "grades.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_structure_that_was_not_found_counts_as_zero() -> None:
+    truth = np.array([[1, 1, 2, 2]])
+    assert _mean_dice(np.array([[1, 1, 0, 0]]), truth) == pytest.approx(0.5)
+    assert _mean_dice(np.array([[1, 0, 2, 2]]), truth) == pytest.approx((2 / 3 + 1) / 2)

@@ -108,6 +108,7 @@ def _make_phantom(output: Path, seed: int, frames: int) -> PhantomStudy:
     from cinelabel import studies
     from cinelabel.cli import terminal
     from cinelabel.phantom.cohort import make_study
+    from cinelabel.phantom.layouts import protocol_of
     from cinelabel.studies.dicom import write_cine
 
     with terminal.progress_bar("simulating") as progress:
@@ -115,7 +116,7 @@ def _make_phantom(output: Path, seed: int, frames: int) -> PhantomStudy:
     folder = output / "study"
     shutil.rmtree(folder, ignore_errors=True)
     studies.save_image(folder / f"{phantom.study.name}.nii.gz", phantom.study)
-    write_cine(folder / "dicom", phantom.study)
+    write_cine(folder / "dicom", phantom.study, protocol=protocol_of(phantom))
     studies.save_label(output / "truth.nii.gz", phantom.labels, phantom.study)
     return phantom
 

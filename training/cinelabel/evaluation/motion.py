@@ -16,6 +16,7 @@ import numpy as np
 
 from cinelabel.core.files import atomic_write
 from cinelabel.core.labels import STRUCTURES
+from cinelabel.evaluation.metrics import dice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,12 +112,9 @@ def grade_slices(
 
 
 def _mean_dice(found: np.ndarray, truth: np.ndarray) -> float:
-    scores = []
-    for structure in STRUCTURES:
-        mine, true = found == structure.value, truth == structure.value
-        if true.any():
-            scores.append(2.0 * float((mine & true).sum()) / float(mine.sum() + true.sum()))
-    return float(np.mean(scores))
+    """Mean Dice of the structures in the truth, 0 for one that was not found."""
+    there = [structure for structure in STRUCTURES if (truth == structure.value).any()]
+    return float(np.mean([dice(found, truth, structure) or 0.0 for structure in there]))
 
 
 def motion_table(slices: Sequence[GradedSlice]) -> Table:

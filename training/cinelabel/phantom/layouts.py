@@ -180,7 +180,7 @@ def _write_own(out: Path, order: Order, file_format: str) -> list[Path]:
         if file_format in ("nifti", "both"):
             studies.save_image(folder / f"{name}.nii.gz", made.study)
         if file_format in ("dicom", "both"):
-            write_cine(folder / "dicom", made.study, patient_id=name, protocol=_protocol(made))
+            write_cine(folder / "dicom", made.study, patient_id=name, protocol=protocol_of(made))
         studies.save_label(folder / f"{name}_gt.nii.gz", made.labels, made.study)
         write_json(folder / "truth.json", made.truth)
         folders.append(folder)
@@ -232,7 +232,7 @@ def _manners(order: Order, layout: PublicSet) -> Sequence[Manner | None]:
     return list(Manner)
 
 
-def _protocol(made: PhantomStudy) -> Protocol:
+def protocol_of(made: PhantomStudy) -> Protocol:
     """What the truth tells of the acquisition; a balanced sequence has its echo at half of TR."""
     from cinelabel.studies.dicom_writer import Protocol
 
