@@ -61,6 +61,9 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which slices are learned from; `folder` holds the caches, by default beside the run.
 
+    `intensity` is what a network sees of each slice, clipped: zero mean and unit spread, or the
+    range from 0 to 1, as transformers learn from.
+
     `phantom` leaves something out of the training slices, as an ablation does; the held-out slices
     are of `validation_phantom`, by default with everything on, so that such runs compare.
     """
@@ -70,6 +73,7 @@ class DataConfig(_Section):
     count: int = Field(default=20_000, ge=1)
     size: int = Field(default=128, ge=16, description="height and width, pixels")
     spacing_mm: float = Field(default=1.5, gt=0)
+    intensity: Literal["z-score", "min-max"] = "z-score"
     seed: int = Field(default=1, ge=0)
     validation_count: int = Field(default=400, ge=1)
     validation_seed: int = Field(default=1_000_001, ge=0)

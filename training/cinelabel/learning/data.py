@@ -74,6 +74,7 @@ class BatchSource:
     seed: int
     augment: Augment | None = None
     rank: int = 0
+    finish: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng((self.seed, step, self.rank))
@@ -81,9 +82,9 @@ class BatchSource:
         chosen = np.sort(generator.choice(len(self.cache), self.batch_size, replace=replace))
         images = self.cache.images[chosen].astype(np.float32)
         labels = np.array(self.cache.labels[chosen])
-        if self.augment is None:
-            return images, labels
-        return self.augment(images, labels, generator)
+        if self.augment is not None:
+            images, labels = self.augment(images, labels, generator)
+        return (self.finish(images) if self.finish else images), labels
 
 
 def prefetched(make: Callable[[int], T], steps: range, depth: int = 2) -> Iterator[T]:

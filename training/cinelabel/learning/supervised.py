@@ -31,6 +31,7 @@ from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.networks import build
 from cinelabel.networks.weights import on_cpu
+from cinelabel.transforms.preprocess import unit_range
 
 HEART = "heart"  # what a network of two classes segments
 
@@ -110,22 +111,28 @@ def _build_loop(
 ) -> TrainingLoop:
     training, validation = caches
     augment = augment or build_augmentation(config.augmentation)
+    finish = unit_range if config.data.intensity == "min-max" else None
     names = score_names(config.network.classes)
     return TrainingLoop(
         config,
         folder,
         fabric,
         build(config.network),
-        BatchSource(training, config.batch_size, config.seed, augment, fabric.global_rank),
+        BatchSource(
+            training, config.batch_size, config.seed, augment, fabric.global_rank, finish
+        ),
         deep_supervision_loss,
-        _validation(validation, names, config.batch_size),
+        _validation(validation, names, config.batch_size, finish),
         names,
         reporter,
     )
 
 
 def _validation(
-    cache: SliceCache, names: list[str], batch_size: int
+    cache: SliceCache,
+    names: list[str],
+    batch_size: int,
+    finish: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Callable[[nn.Module, Fabric], dict[str, float]]:
     """Mean Dice of each structure over the slices that have it, in truth or as predicted."""
 
@@ -133,6 +140,7 @@ def _validation(
         scores = []
         for start in range(0, len(cache), batch_size):
             images = cache.images[start : start + batch_size].astype(np.float32)
+            images = finish(images) if finish else images
             labels = np.array(cache.labels[start : start + batch_size])
             with fabric.autocast():
                 logits = network(torch.from_numpy(images)[:, None].to(fabric.device))

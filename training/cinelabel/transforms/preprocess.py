@@ -32,6 +32,20 @@ def normalise(images: np.ndarray) -> np.ndarray:
     return (flat / np.maximum(spread, 1e-6)).reshape(images.shape).astype(np.float32)
 
 
+def unit_range(images: np.ndarray) -> np.ndarray:
+    """Scale each slice to lie between 0 and 1 (row 000-10: after clipping and normalising).
+
+    Args:
+        images: (..., h, w), normalised.
+
+    Returns:
+        float32 of the same shape; a constant slice becomes zero.
+    """
+    low = images.min((-2, -1), keepdims=True)
+    span = images.max((-2, -1), keepdims=True) - low
+    return np.asarray((images - low) / np.maximum(span, 1e-6), np.float32)
+
+
 def resampling_matrix(
     source: int, target: int, step: float, centre: float, antialias: bool = True
 ) -> np.ndarray:
