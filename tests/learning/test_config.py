@@ -80,7 +80,18 @@ def test_overrides_replace_keys_unless_they_are_none(tmp_path):
         ({"data": {"seed": 4, "validation_seed": 4}}, "validation_seed"),
         ({"data": {"size": 100}}, "multiple of 16"),
         ({"network": "swin_unet-compact", "data": {"size": 160}}, "must be 128"),
-        ({"network": "nnunet3d-compact"}, "does not learn from single slices"),
+        ({"network": "nnunet3d-compact"}, "data.depth must be a multiple of 2"),
+        ({"network": "nnunet3d-compact", "data": {"depth": 7}}, "multiple of 2"),
+        ({"data": {"depth": 8}}, "data.depth must be 0"),
+        ({"data": {"spacing_mm": None}}, "spacing_mm must be a number"),
+        ({"data": {"window": "image"}}, "round its heart"),
+        ({"data": {"normalised_over": "volume"}}, "normalised over the slice"),
+        ({"data": {"roots": {"acdc": "a"}}}, "belong to the source 'sets'"),
+        ({"data": {"source": "sets", "roots": {"acdcc": "a"}}}, "unknown data set 'acdcc'"),
+        ({"data": {"source": "sets", "fold": 0}}, "fold needs folds"),
+        ({"augmentation": {"kind": "strong"}}, "unknown kind of augmentation 'strong'"),
+        ({"loss": {"dice": 0, "cross_entropy": 0}}, "must weigh more than 0"),
+        ({"pretrained": {"parts": "all"}}, "'pretrained.weights'"),
         ({"data": {"phantom": {"organ": False}}}, "unknown setting 'organ'"),
         ({"data": {"phantom": {"motion_share": 1.5}}}, "motion_share must lie between 0 and 1"),
         ({"precision": "16-true"}, "'precision'"),
@@ -99,6 +110,23 @@ def test_names_that_are_no_folder_names_and_unknown_presets_are_refused():
         parse(MINIMAL | {"name": "../a"}, "here")
     with pytest.raises(ModelError, match="unknown network preset 'unet'"):
         parse(MINIMAL | {"network": "unet"}, "here")
+
+
+def test_folders_of_data_sets_are_added_to_those_of_the_file(tmp_path):
+    file = tmp_path / "a.yaml"
+    data = {"source": "sets", "roots": {"acdc": "old", "mnms": "kept"}}
+    file.write_text(yaml.safe_dump(MINIMAL | {"data": data}))
+    config = load(file, roots={"acdc": Path("new")})
+    assert config.data.roots == {"acdc": Path("new"), "mnms": Path("kept")}
+
+
+def test_a_data_set_may_move_but_not_be_another():
+    def of(roots: dict[str, str]):
+        return parse(MINIMAL | {"data": {"source": "sets", "roots": roots}}, "here")
+
+    assert first_difference(of({"acdc": "a"}), of({"acdc": "b"})) is None
+    found = first_difference(of({"acdc": "a"}), of({"mnms": "a"}))
+    assert found == ("data.roots", ["acdc"], ["mnms"])
 
 
 @pytest.mark.parametrize(

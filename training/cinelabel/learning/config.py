@@ -1,12 +1,14 @@
 """What a training run is asked to do: a configuration read from YAML and checked by pydantic.
 
-Defaults are ours, chosen for the compact networks on two CPU cores; the `sgd` and `poly` choices
-with lr 0.01, weight decay 3e-5 and momentum 0.99 are nnU-Net's (Isensee et al. 2021).
+Defaults are ours, chosen for the compact networks on two CPU cores. Those of Gong et al.
+(STACOM 2022, section 2.5), all with `poly`: sgd with lr 0.01, weight decay 3e-5 and momentum 0.99
+for nnU-Net (Isensee et al. 2021), adamw with 4e-4 and 5e-5 for Swin-UNETR, sgd with 0.05, 1e-4 and
+0.9 for Swin-UNet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,13 +27,17 @@ from pydantic import (
 
 from cinelabel.core.errors import RunError
 from cinelabel.core.files import check_identifier
+from cinelabel.datasets import REGISTRY
 from cinelabel.networks.specs import NetworkSpec, resolve
 from cinelabel.phantom.settings import PhantomSettings
 
 OPERATIONAL = frozenset(
     {"threads", "workers", "checkpoint_every", "validate_every", "log_every", "data.folder"}
 )
-"""Keys that may change when a run is resumed: they do not change what is learned."""
+"""Keys that may change when a run is resumed: they do not change what is learned.
+
+So may the folders of `data.roots`, but not which sets they are of.
+"""
 
 
 def _as_spec(value: object) -> object:
@@ -51,6 +57,7 @@ def _as_identifier(value: str) -> str:
     return check_identifier(value, "name of a run")
 
 
+AUGMENTATIONS = ("compact", "nnunet")
 Phantom = Annotated[PhantomSettings, BeforeValidator(_as_phantom)]
 
 
@@ -59,42 +66,108 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which slices are learned from; `folder` holds the caches, by default beside the run.
+    """What is learned from, and how it is prepared; `folder` holds what is made of it.
 
-    `intensity` is what a network sees of each slice, clipped: zero mean and unit spread, or the
-    range from 0 to 1, as transformers learn from.
+    Preparation (`transforms.preparation`), for both sources: `spacing_mm` None keeps the pixels of
+    each study; `depth` is the slices of an example, 0 for networks of single slices; `intensity`,
+    after clipping, is zero mean and unit spread or the range from 0 to 1, `normalised_over` each
+    slice or the whole stack.
 
-    `phantom` leaves something out of the training slices, as an ablation does; the held-out slices
-    are of `validation_phantom`, by default with everything on, so that such runs compare.
+    Source `phantom`: `phantom` leaves something out of the training slices, as an ablation does;
+    the held-out slices are of `validation_phantom`, by default with everything on, so that such
+    runs compare.
+
+    Source `sets`: `roots` are the user's copies of public sets. A `table` of `datasets.fusion` says
+    which cases are taken (None: every labelled one) and `balance` how often each set is drawn;
+    `partial` allows copies that lack cases of the table. `fold` of the file `folds` is held out;
+    without one, a fixed tenth of the patients. `foreground` is the share of windows that are
+    centred on a structure.
     """
 
-    source: Literal["phantom"] = "phantom"
+    source: Literal["phantom", "sets"] = "phantom"
     task: Literal["segmenter", "locator"] = "segmenter"
-    count: int = Field(default=20_000, ge=1)
     size: int = Field(default=128, ge=16, description="height and width, pixels")
-    spacing_mm: float = Field(default=1.5, gt=0)
+    spacing_mm: float | None = Field(default=1.5, gt=0)
     intensity: Literal["z-score", "min-max"] = "z-score"
+    normalised_over: Literal["slice", "volume"] = "slice"
+    order: Literal[1, 3] = 1
+    window: Literal["heart", "image"] = "heart"
+    depth: int = Field(default=0, ge=0)
+    count: int = Field(default=20_000, ge=1)
     seed: int = Field(default=1, ge=0)
     validation_count: int = Field(default=400, ge=1)
     validation_seed: int = Field(default=1_000_001, ge=0)
     phantom: Phantom = PhantomSettings()
     validation_phantom: Phantom = PhantomSettings()
+    roots: dict[str, Path] = {}
+    table: Literal["paper", "all-labelled"] | None = None
+    balance: Literal["pooled", "root", "equal"] = "pooled"
+    partial: bool = False
+    folds: Path | None = None
+    fold: int | None = Field(default=None, ge=0)
+    foreground: float = Field(default=0.33, ge=0, le=1)
     folder: Path | None = None
 
     @model_validator(mode="after")
-    def _held_out(self) -> DataConfig:
+    def _belongs_together(self) -> DataConfig:
+        if self.source == "phantom":
+            self._check_phantom()
+        for name in self.roots:
+            if name not in REGISTRY:
+                raise ValueError(f"unknown data set '{name}'; known are {', '.join(REGISTRY)}")
+        if self.fold is not None and self.folds is None:
+            raise ValueError("fold needs folds, the file that 'cinelabel data splits' writes")
+        return self
+
+    def _check_phantom(self) -> None:
         if self.validation_seed == self.seed:
             raise ValueError("validation_seed must differ from seed")
-        return self
+        if self.roots or self.table or self.folds:
+            raise ValueError("roots, table and folds belong to the source 'sets'")
+        if self.spacing_mm is None:
+            raise ValueError("a phantom has no pixels of its own: spacing_mm must be a number")
+        if self.window != "heart":
+            raise ValueError("the window on a phantom is round its heart")
+        if self.normalised_over == "volume" and not self.depth:
+            raise ValueError("single slices of phantoms are normalised over the slice")
 
 
 class OptimiserConfig(_Section):
-    """adamw, or sgd with Nesterov momentum (`momentum` counts for sgd alone)."""
+    """adamw, or sgd with Nesterov momentum (`momentum` counts for sgd alone).
+
+    `offsets_lr` multiplies the rate of the offsets of deformable convolutions.
+    """
 
     name: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)
+    offsets_lr: float = Field(default=1.0, gt=0)
+
+
+class LossConfig(_Section):
+    """How much each term weighs; nnU-Net's are equal, those of Swin-UNet's code 0.6 and 0.4."""
+
+    dice: float = Field(default=1.0, ge=0)
+    cross_entropy: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> LossConfig:
+        if not self.dice + self.cross_entropy:
+            raise ValueError("dice or cross_entropy must weigh more than 0")
+        return self
+
+
+class PretrainedConfig(_Section):
+    """Weights that training starts from.
+
+    weights: folder of a finished run, safetensors file, or `model:VERSION/MEMBER` of the store.
+    parts: `all` tensors, which must fit, except that a deformable network may start from its plain
+        twin; or those of the `encoder` that fit.
+    """
+
+    weights: str
+    parts: Literal["all", "encoder"] = "all"
 
 
 class ScheduleConfig(_Section):
@@ -108,15 +181,17 @@ class TrainConfig(_Section):
     """A whole training run; see `configs/` for examples."""
 
     name: Annotated[str, AfterValidator(_as_identifier)]
-    network: Annotated[
-        NetworkSpec, BeforeValidator(_as_spec), PlainSerializer(NetworkSpec.to_dict)
-    ]
+    network: Annotated[NetworkSpec, BeforeValidator(_as_spec), PlainSerializer(NetworkSpec.to_dict)]
     seed: int = Field(default=1, ge=0)
     data: DataConfig = DataConfig()
     augmentation: dict[str, Any] | None = Field(
-        default={}, description="settings of transforms.augment; null: no augmentation"
+        default={},
+        description="`kind` compact (transforms.augment, the default) or nnunet "
+        "(transforms.nnunet) and its settings; null: no augmentation",
     )
+    pretrained: PretrainedConfig | None = None
     optimiser: OptimiserConfig = OptimiserConfig()
+    loss: LossConfig = LossConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     steps: int = Field(default=8000, ge=1)
     batch_size: int = Field(default=16, ge=1)
@@ -137,12 +212,28 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TrainConfig:
-        if self.network.dimensions != 2:
-            raise ValueError(f"a network '{self.network.family}' does not learn from single slices")
-        if self.network.size and self.data.size != self.network.size:
-            raise ValueError(f"data.size must be {self.network.size}, the network's only size")
-        if self.data.size % self.network.divisor:
-            raise ValueError(f"data.size must be a multiple of {self.network.divisor}")
+        network, data = self.network, self.data
+        if network.dimensions == 2 and data.depth:
+            raise ValueError(
+                f"a network '{network.family}' learns from slices: data.depth must be 0"
+            )
+        if network.dimensions == 3 and (not data.depth or data.depth % network.divisors[0]):
+            raise ValueError(
+                f"a network '{network.family}' learns from stacks: "
+                f"data.depth must be a multiple of {network.divisors[0]}, 0 left out"
+            )
+        if network.size and data.size != network.size:
+            raise ValueError(f"data.size must be {network.size}, the network's only size")
+        if data.size % network.divisor:
+            raise ValueError(f"data.size must be a multiple of {network.divisor}")
+        return self
+
+    @model_validator(mode="after")
+    def _augmentation_is_known(self) -> TrainConfig:
+        kind = (self.augmentation or {}).get("kind", "compact")
+        if kind not in AUGMENTATIONS:
+            known = ", ".join(AUGMENTATIONS)
+            raise ValueError(f"unknown kind of augmentation {kind!r}; known are {known}")
         return self
 
     def to_yaml(self) -> str:
@@ -157,12 +248,17 @@ def parse(values: object, where: object) -> TrainConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        problem = f"'{key}': {first['msg']}" if key else first["msg"]
+        message = first["msg"].removeprefix("Value error, ")
+        problem = f"'{key}': {message}" if key else message
         raise RunError(problem, where=where, remedy="Correct the configuration") from error
 
 
-def load(path: Path, **overrides: object) -> TrainConfig:
+def load(
+    path: Path, *, roots: Mapping[str, Path] | None = None, **overrides: object
+) -> TrainConfig:
     """The configuration of a YAML file; overrides that are not None replace top-level keys.
+
+    roots: folders of data sets, beside or instead of those of the file.
 
     Raises RunError for a file that is missing, is not YAML, or does not hold a configuration.
     """
@@ -176,6 +272,9 @@ def load(path: Path, **overrides: object) -> TrainConfig:
     if not isinstance(values, dict):
         raise RunError("the configuration is not a table of keys and values", where=path)
     values.update({key: value for key, value in overrides.items() if value is not None})
+    if roots:
+        data = values.get("data") or {}
+        values["data"] = {**data, "roots": {**(data.get("roots") or {}), **roots}}
     return parse(values, path)
 
 
@@ -190,7 +289,9 @@ def first_difference(before: TrainConfig, now: TrainConfig) -> tuple[str, object
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in values.items():
-        if isinstance(value, dict):
+        if prefix + key == "data.roots":
+            yield "data.roots", sorted(value)
+        elif isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
