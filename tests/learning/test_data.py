@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from cinelabel.core.errors import RunError
+from cinelabel.learning.config import DataConfig
 from cinelabel.learning.data import (
     BatchSource,
     SliceCache,
@@ -49,6 +50,14 @@ def test_a_cache_smaller_than_a_batch_repeats_slices(caches):
     _, validation = caches
     images, _ = BatchSource(validation, 10, 1)(0)
     assert images.shape == (10, 16, 16)
+
+
+def test_a_cache_of_stacks_gives_batches_of_stacks(tmp_path):
+    images = np.random.default_rng(1).normal(size=(6, 3, 16, 16)).astype(np.float16)
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", (images > 0).astype(np.uint8))
+    drawn, labels = BatchSource(SliceCache.open(tmp_path, 2), 4, 1)(0)
+    assert drawn.shape == labels.shape == (4, 3, 16, 16)
 
 
 def test_every_slice_is_drawn_sooner_or_later(caches):
@@ -119,15 +128,18 @@ def test_a_cache_that_does_not_hold_together_is_refused(tmp_path, images, labels
 def test_caches_of_different_content_have_different_folders(make_config):
     data, everything = make_config().data, PhantomSettings()
     coarse = make_config(data={"spacing_mm": 3.0, "size": 16}).data
+    stacks = DataConfig(depth=4, size=16)
     names = {
         cache_name(data, 5, 1, everything),
         cache_name(data, 6, 1, everything),
         cache_name(data, 5, 2, everything),
         cache_name(coarse, 5, 1, everything),
+        cache_name(stacks, 5, 1, everything),
         cache_name(data, 5, 1, PhantomSettings(organs=False)),
         cache_name(data, 5, 1, PhantomSettings(motion_share=0.0)),
     }
-    assert len(names) == 6
+    assert len(names) == 7
+    assert cache_name(data, 5, 1, everything) == "phantom-segmenter-5x16px-1.5mm-seed1"
 
 
 def test_the_held_out_slices_of_an_ablation_have_everything_on(make_config, tmp_path, monkeypatch):

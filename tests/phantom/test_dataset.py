@@ -21,6 +21,7 @@ from cinelabel.phantom.dataset import (
     make_example,
 )
 from cinelabel.phantom.settings import PhantomSettings
+from cinelabel.transforms.preprocess import normalise
 
 COARSE = {"size": 40, "spacing_mm": 5.0}
 STILL = PhantomSettings(motion_share=0.0)
@@ -223,9 +224,35 @@ def test_a_cache_holds_the_examples_in_their_order_and_tells_how_far_it_is(tmp_p
     assert np.array_equal(np.load(folder / "labels.npy")[5], labels)
 
 
+def test_a_cache_of_stacks_holds_those_of_the_stream_and_goes_on_in_the_same_visits(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(dataset, "CHUNK", 6)
+    calls = []
+    stacks = CACHE | {"count": 5, "depth": 3, "prepare": normalise}
+    build_cache(tmp_path, **stacks, progress=lambda *call: calls.append(call))
+    images, labels = (np.load(tmp_path / f"{name}.npy") for name in ("images", "labels"))
+    assert images.shape == labels.shape == (5, 3, 40, 40)
+    assert [made for made, _, _ in calls] == [2, 4, 5]
+    stream = PhantomSlices(mode="stacks", seed=2, depth=3, prepare=normalise, **COARSE)
+    made = {
+        (example.image.astype(np.float16).tobytes(), example.labels.tobytes())
+        for example in islice(stream.stream(0), 32)
+    }
+    kept = {(image.tobytes(), truth.tobytes()) for image, truth in zip(images, labels, strict=True)}
+    assert len(kept) == 5
+    assert kept <= made
+    assert json.loads((tmp_path / "manifest.json").read_text())["depth"] == 3
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"seed": 3}, "seed"), ({"settings": STILL}, "settings"), ({"size": 48}, "size")],
+    [
+        ({"seed": 3}, "seed"),
+        ({"settings": STILL}, "settings"),
+        ({"size": 48}, "size"),
+        ({"depth": 4}, "depth"),
+    ],
 )
 def test_a_cache_of_other_parameters_is_not_reused(tmp_path: Path, change, named):
     wanted = {"version": dataset.VERSION, "seed": 2, "size": 40, "task": "segmenter", "count": 6}

@@ -9,8 +9,7 @@ from cinelabel.transforms.augment import Augmentation
 from cinelabel.transforms.preprocess import normalise
 
 STILL = {
-    name: 0.0
-    for name in ("affine", "bend", "noise", "blur", "low_resolution", "gamma", "window")
+    name: 0.0 for name in ("affine", "bend", "noise", "blur", "low_resolution", "gamma", "window")
 }
 
 
@@ -66,6 +65,19 @@ def test_results_are_normalised() -> None:
     seen, _ = Augmentation()(images, labels, np.random.default_rng(3))
     np.testing.assert_allclose(seen.mean((1, 2)), 0.0, atol=1e-4)
     np.testing.assert_allclose(seen.std((1, 2)), 1.0, atol=1e-3)
+
+
+def test_slices_of_a_stack_move_and_change_alike_with_noise_of_their_own() -> None:
+    images, labels = (np.stack([part] * 3, 1) for part in batch(8))
+    seen, moved = Augmentation({"noise": 0.0})(images, labels, np.random.default_rng(5))
+    assert seen.shape == moved.shape == (8, 3, 48, 48)
+    for part in (seen, moved):
+        np.testing.assert_array_equal(part[:, 0], part[:, 1])
+        np.testing.assert_array_equal(part[:, 0], part[:, 2])
+    single, _ = Augmentation({"noise": 0.0})(images[:, 0], labels[:, 0], np.random.default_rng(5))
+    np.testing.assert_allclose(single, seen[:, 0], atol=1e-5)
+    noisy, _ = Augmentation({**STILL, "noise": 1.0})(images, labels, np.random.default_rng(5))
+    assert np.abs(noisy[:, 0] - noisy[:, 1]).mean((1, 2)).min() > 1e-3
 
 
 def test_an_unknown_setting_is_named() -> None:

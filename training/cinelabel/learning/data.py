@@ -1,8 +1,8 @@
 """Training slices: a memory-mapped cache on disk, and batches that depend on seed and step alone.
 
-A cache folder holds `images.npy` (n, h, w) float16, normalised; `labels.npy` (n, h, w) uint8; and
-`manifest.json`. A batch is a pure function of (seed, step, rank): a resumed run goes on with
-exactly the batches it would have seen.
+A cache folder holds `images.npy` (count, h, w), or (count, n, h, w) of stacks, float16, normalised;
+`labels.npy` uint8 of the same shape; and `manifest.json`. A batch is a pure function of (seed,
+step, rank): a resumed run goes on with exactly the batches it would have seen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class SliceCache:
-    """Memory-mapped slices: images (n, h, w) float16 and labels (n, h, w) uint8."""
+    """Memory-mapped slices (count, h, w) or stacks (count, n, h, w): float16 and uint8 labels."""
 
     folder: Path
     images: np.ndarray
@@ -46,7 +46,7 @@ class SliceCache:
             labels = np.load(folder / "labels.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise _bad_cache(f"it cannot be read ({error})", folder) from error
-        if images.ndim != 3 or images.shape != labels.shape or not len(images):
+        if images.ndim not in (3, 4) or images.shape != labels.shape or not len(images):
             raise _bad_cache(
                 f"images {images.shape} and labels {labels.shape} do not match", folder
             )
@@ -67,7 +67,7 @@ def _bad_cache(problem: str, folder: Path) -> RunError:
 
 @dataclass(frozen=True)
 class BatchSource:
-    """Batches of a cache: images (b, h, w) float32 and labels (b, h, w) uint8 for a step."""
+    """Batches of a cache for a step: images (b, [n,] h, w) float32 and labels uint8."""
 
     cache: SliceCache
     batch_size: int
@@ -111,6 +111,8 @@ def open_caches(
     from cinelabel.transforms.preprocess import normalise
 
     data = config.data
+    if data.spacing_mm is None:
+        raise RunError("a phantom has no pixels of its own", where="data.spacing_mm")
     opened = []
     for count, seed, settings in (
         (data.count, data.seed, data.phantom),
@@ -124,6 +126,7 @@ def open_caches(
             spacing_mm=data.spacing_mm,
             seed=seed,
             prepare=normalise,
+            depth=data.depth,
             settings=settings,
             workers=config.workers,
             progress=progress,
@@ -134,7 +137,8 @@ def open_caches(
 
 def cache_name(data: DataConfig, count: int, seed: int, settings: PhantomSettings) -> str:
     """A folder name that tells apart caches of different content."""
-    name = f"{data.source}-{data.task}-{count}x{data.size}px-{data.spacing_mm:g}mm-seed{seed}"
+    shape = f"{count}x{data.depth}x{data.size}px" if data.depth else f"{count}x{data.size}px"
+    name = f"{data.source}-{data.task}-{shape}-{data.spacing_mm:g}mm-seed{seed}"
     if settings == PhantomSettings():
         return name
     text = json.dumps(asdict(settings), sort_keys=True)

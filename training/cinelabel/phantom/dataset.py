@@ -55,7 +55,7 @@ BLOCK = 16
 TRACE_POINTS = 64
 """Points of the motion trace that comes with an example."""
 CHUNK = 256
-"""Examples made, and written, at a time: what a killed build loses at most, for each worker."""
+"""Slices made, and written, at a time: what a killed build loses at most, for each worker."""
 SALT = 0x51CE
 
 FAILING = {Manner.HALF_HOLD: 0.4, Manner.FREE: 0.4, Manner.INTENSIVE: 0.2}
@@ -448,6 +448,7 @@ def build_cache(
     spacing_mm: float,
     seed: int,
     prepare: Callable[[np.ndarray], np.ndarray],
+    depth: int = 0,
     settings: PhantomSettings | None = None,
     workers: int = 1,
     progress: Callable[[int, int, str], None] | None = None,
@@ -455,11 +456,13 @@ def build_cache(
     """Make a cache of examples, or go on with one that was interrupted.
 
     Args:
-        folder: `images.npy` float16 (count, size, size), prepared; `labels.npy` uint8; manifest.
+        folder: `images.npy` float16 (count, size, size), or (count, depth, size, size) of stacks,
+            prepared; `labels.npy` uint8 of the same shape; manifest.
         task: "segmenter" or "locator".
         count, size, spacing_mm, seed: how many, pixels, pixel size and seed.
-        prepare: what is done to each magnitude (h, w) before it is kept: the network's preparation;
-            a function of a module, since processes import it.
+        prepare: what is done to each magnitude (..., h, w) before it is kept: the network's
+            preparation; a function of a module, since processes import it.
+        depth: slices of a stack; 0 for single slices.
         settings: of the phantom.
         workers: processes.
         progress: called with examples done, examples in all, and what is done.
@@ -468,19 +471,25 @@ def build_cache(
         RunError: when the folder holds a cache of other parameters, or the task is unknown.
     """
     settings = settings or PhantomSettings()
-    recipe = _Recipe(task, seed, size, spacing_mm, settings)
+    recipe = _Recipe(
+        task, seed, size, spacing_mm, settings, "stacks" if depth else "slices", depth=depth
+    )
     wanted = {
         "version": VERSION,
         "task": task,
         "count": count,
         "size": size,
+        "depth": depth,
         "spacing_mm": spacing_mm,
         "seed": seed,
         "defaults": asdict(TASKS[task]),
         "settings": asdict(settings),
     }
-    done = _open_cache(folder, wanted)
-    spans = {k: range(k * CHUNK, min((k + 1) * CHUNK, count)) for k in range(-(-count // CHUNK))}
+    shape = (count, depth, size, size) if depth else (count, size, size)
+    done = _open_cache(folder, wanted, shape)
+    visits = max(1, CHUNK // recipe.of_a_visit // max(1, depth))
+    starts = range(0, count, visits * recipe.of_a_visit)
+    spans = {k: range(i, min(i + starts.step, count)) for k, i in enumerate(starts)}
     left = {k: span for k, span in spans.items() if k not in done}
     made = count - sum(map(len, left.values()))
     if not left:
@@ -494,15 +503,15 @@ def build_cache(
             done.add(jobs[job])
             write_json(folder / "manifest.json", {**wanted, "chunks_done": sorted(done)})
             if progress is not None:
-                progress(made, count, f"phantom slices ({task})")
+                progress(made, count, f"phantom {recipe.mode} ({task})")
     return folder
 
 
-def _open_cache(folder: Path, wanted: dict[str, object]) -> set[int]:
+def _open_cache(folder: Path, wanted: dict[str, object], shape: tuple[int, ...]) -> set[int]:
     """Chunks already made; a fresh cache is laid out when there is none."""
     manifest = folder / "manifest.json"
     if manifest.exists():
-        found = json.loads(manifest.read_text())
+        found = {"depth": 0} | json.loads(manifest.read_text())
         for key, value in wanted.items():
             if found.get(key) != value:
                 raise RunError(
@@ -512,7 +521,6 @@ def _open_cache(folder: Path, wanted: dict[str, object]) -> set[int]:
                 )
         return set(found["chunks_done"])
     folder.mkdir(parents=True, exist_ok=True)
-    shape = (int(str(wanted["count"])), int(str(wanted["size"])), int(str(wanted["size"])))
     np.lib.format.open_memmap(folder / "images.npy", "w+", np.float16, shape).flush()
     np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape).flush()
     write_json(manifest, {**wanted, "chunks_done": []})

@@ -1,12 +1,13 @@
-"""Random augmentation of batches of slices; parameters are sampled apart from being applied.
+"""Random augmentation of batches of slices or stacks; parameters are sampled before applying.
 
 The kinds and ranges are those of nnU-Net's default (Isensee et al., Nature Methods 2021), as whole
-batches in torch, which two cores keep up with; intensities are normalised again at the end.
+batches in torch, which two cores keep up with; intensities are normalised again at the end. All
+slices of a stack are moved and changed alike, with noise of their own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,13 @@ class BatchParameters:
     gamma_inverted: np.ndarray
     windows: np.ndarray
 
+    def repeated(self, times: int) -> BatchParameters:
+        """The same for each of `times` slices of every image."""
+        values = asdict(self)
+        seed = values.pop("noise_seed")
+        repeated = {name: np.repeat(value, times, axis=0) for name, value in values.items()}
+        return BatchParameters(**repeated, noise_seed=seed)
+
 
 class Augmentation:
     """Samples and applies augmentation; `config` overrides `AugmentationDefaults` by name."""
@@ -72,7 +80,7 @@ class Augmentation:
         self.settings = replace(AugmentationDefaults(), **given)
 
     def sample(self, count: int, rng: np.random.Generator) -> BatchParameters:
-        """Parameters for a batch of `count` images."""
+        """Parameters for a batch of `count` images, or stacks."""
         s = self.settings
 
         def happens(probability: float) -> np.ndarray:
@@ -115,8 +123,15 @@ class Augmentation:
     def apply(
         self, images: np.ndarray, labels: np.ndarray, parameters: BatchParameters
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Apply parameters: images float32 (b, h, w) and labels uint8 (b, h, w), square."""
+        """Apply parameters: images float32 (b, h, w) or (b, n, h, w), square, and labels uint8."""
         import torch
+
+        if images.ndim == 4:
+            shape = images.shape
+            flat = (-1, *shape[2:])
+            parameters = parameters.repeated(shape[1])
+            images, labels = self.apply(images.reshape(flat), labels.reshape(flat), parameters)
+            return images.reshape(shape), labels.reshape(shape)
 
         pictures = torch.from_numpy(np.array(images, np.float32))[:, None]
         truth = torch.from_numpy(np.array(labels, np.float32))[:, None]
