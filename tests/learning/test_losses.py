@@ -10,7 +10,7 @@ from cinelabel.learning.losses import (
     deep_supervision_loss,
     dice_cross_entropy,
     level_weights,
-    slice_dice,
+    example_dice,
 )
 
 
@@ -65,7 +65,7 @@ def test_deep_supervision_compares_each_level_with_every_second_label():
 def test_dice_of_a_slice_is_worked_out_by_hand_and_nan_where_a_structure_is_nowhere():
     truth = torch.tensor([[[1, 1], [2, 0]], [[0, 0], [0, 0]]])
     predicted = torch.tensor([[[1, 0], [2, 2]], [[0, 1], [0, 0]]])
-    found = slice_dice(predicted, truth, 4)
+    found = example_dice(predicted, truth, 4)
     # slice 0: LV 2*1/(2+1), MYO 2*1/(1+2); slice 1: LV predicted where there is none
     assert found[0, :2].tolist() == pytest.approx([2 / 3, 2 / 3])
     assert found[1, 0].item() == 0.0

@@ -25,6 +25,7 @@ from torch import nn
 from cinelabel.core.errors import RunError
 from cinelabel.learning.config import OptimiserConfig, TrainConfig
 from cinelabel.learning.data import prefetched
+from cinelabel.learning.pretrained import OFFSETS
 from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
 from cinelabel.learning.schedules import learning_rate
@@ -99,25 +100,35 @@ def make_fabric(config: TrainConfig) -> Fabric:
 
 
 def make_optimiser(config: OptimiserConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a configuration over all parameters of a network."""
+    """The optimiser of a configuration over all parameters of a network.
+
+    Each group has beside torch's keys a `scale`, by which it multiplies the rate of the schedule;
+    where `offsets_lr` is not 1, the offsets of deformable convolutions are a group of their own.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters()), "scale": 1.0}]
+    if config.offsets_lr != 1:
+        named = [(OFFSETS in name.split("."), p) for name, p in network.named_parameters()]
+        groups = [
+            {"params": [p for own, p in named if own == offsets], "scale": scale}
+            for offsets, scale in ((False, 1.0), (True, config.offsets_lr))
+        ]
     if config.name == "sgd":
         return torch.optim.SGD(
-            network.parameters(),
+            groups,
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.momentum > 0,
         )
-    return torch.optim.AdamW(
-        network.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 class TrainingLoop:
     """Trains one network in one run folder; `run` returns when all steps are done or asked to.
 
-    batches: step -> images (b, h, w) float32 and labels (b, h, w) uint8; a pure function.
-    loss: (network output, labels (b, h, w) int64 on the device) -> scalar.
+    batches: step -> images float32 and labels uint8, (b, h, w) of slices or (b, n, h, w) of stacks;
+        a pure function.
+    loss: (network output, labels int64 on the device) -> scalar.
     validate: (network in evaluation mode with the averaged weights, fabric) -> named scores.
     """
 
@@ -137,7 +148,9 @@ class TrainingLoop:
         self.batches, self.loss, self.validate = batches, loss, validate
         self.reporter = reporter
         self.score_names = score_names
-        network = network.to(fabric.device).to(memory_format=torch.channels_last)
+        flat = config.network.dimensions == 2
+        self.memory_format = torch.channels_last if flat else torch.contiguous_format
+        network = network.to(fabric.device).to(memory_format=self.memory_format)
         self.network = network
         self.evaluated = copy.deepcopy(network).eval()
         self.optimiser = make_optimiser(config.optimiser, network)
@@ -183,14 +196,14 @@ class TrainingLoop:
         config, state = self.config, self.state
         rate = learning_rate(config.schedule, config.optimiser.lr, state.step, config.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         device = self.fabric.device
         inputs = torch.from_numpy(np.ascontiguousarray(images))[:, None].to(device)
         targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device, torch.int64)
         self.wrapped.train()
         self.optimiser.zero_grad(set_to_none=True)
         value = self.loss(
-            self.wrapped(inputs.contiguous(memory_format=torch.channels_last)), targets
+            self.wrapped(inputs.contiguous(memory_format=self.memory_format)), targets
         )
         number = float(value.detach())
         if not np.isfinite(number):
@@ -300,7 +313,8 @@ class _Log:
         self.loop.reporter.step(state.step, config.steps, mean_loss, learning_rate, self.rate, due)
         if not due:
             return
-        slices = self.rate * config.batch_size * self.loop.fabric.world_size
+        slices = self.rate * config.batch_size * (config.data.depth or 1)
+        slices *= self.loop.fabric.world_size
         row: dict[str, float] = {"loss": mean_loss, "learning_rate": learning_rate}
         row |= {"slices_per_s": slices, **(state.scores if scored else {})}
         self.table.append({"step": state.step} | {k: float(f"{v:.6g}") for k, v in row.items()})

@@ -1,7 +1,7 @@
 """The folder of a training run: its configuration, checkpoints, metrics and result.
 
-    config.yaml  metrics.csv  tensorboard/  checkpoints/step-00001000/  weights.safetensors
-    summary.json
+    config.yaml  pretrained.json  metrics.csv  tensorboard/  checkpoints/step-00001000/
+    weights.safetensors  summary.json
 
 A checkpoint is a folder that appears whole: `weights.safetensors`, `average.safetensors`,
 `optimiser.pt` (tensors and numbers, read with weights_only=True) and `checkpoint.json`.
@@ -9,24 +9,29 @@ A checkpoint is a folder that appears whole: `weights.safetensors`, `average.saf
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cinelabel.core.errors import RunError
-from cinelabel.core.files import atomic_write, write_json, write_text
+from cinelabel.core.files import atomic_write, output_error, write_json, write_text
 from cinelabel.learning import config as configuration
 from cinelabel.learning.config import TrainConfig
 from cinelabel.models.folders import whole_folder
 
 KEPT_CHECKPOINTS = 2
+LOCK_FILE = ".lock"
+ORIGIN_FILE = "pretrained.json"
 
 
 @dataclass(frozen=True)
@@ -63,21 +68,69 @@ class RunFolder:
     def metrics_file(self) -> Path:
         return self.path / "metrics.csv"
 
-    def begin(self, config: TrainConfig) -> None:
-        """Make the folder, or check that it belongs to this configuration.
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its result."""
+        return self.summary_file.exists() and self.weights_file.exists()
 
-        Raises RunError naming the first key that differs from the run's own configuration.
+    def check(self, config: TrainConfig) -> None:
+        """Raise RunError unless the folder is new, empty, or belongs to this configuration.
+
+        The error names the first key that differs from the run's own configuration.
         """
-        if self.config_file.exists():
-            before = configuration.load(self.config_file)
-            if difference := configuration.first_difference(before, config):
-                key, old, new = difference
+        if not self.config_file.exists():
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.glob("[!.]*"))):
                 raise RunError(
-                    f"the run was begun with {key} = {old}, not {new}",
+                    "this is no folder of a run and it is not empty",
                     where=self.path,
-                    remedy="Use another run folder, or the configuration in its config.yaml",
+                    remedy="Choose another run folder",
                 )
+            return
+        before = configuration.load(self.config_file)
+        if difference := configuration.first_difference(before, config):
+            key, old, new = difference
+            raise RunError(
+                f"the run was begun with {key} = {old}, not {new}",
+                where=self.path,
+                remedy="Use another run folder, or the configuration in its config.yaml",
+            )
+
+    def begin(self, config: TrainConfig) -> None:
+        """Make the folder with its configuration, after `check`."""
+        self.check(config)
         write_text(self.config_file, config.to_yaml())
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training in this folder within the block.
+
+        A killed process leaves nothing locked. Raises RunError if another one is at work.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK_FILE, timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(
+                "another process is training in this folder",
+                where=self.path,
+                remedy="Wait for its end, or choose another run folder",
+            ) from error
+        except OSError as error:
+            raise output_error(error, self.path) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def keep_origin(self, origin: dict[str, Any]) -> None:
+        """Write down what the run's first weights were taken from."""
+        write_json(self.path / ORIGIN_FILE, origin)
+
+    def origin(self) -> dict[str, Any] | None:
+        """What `keep_origin` has written, or None."""
+        file = self.path / ORIGIN_FILE
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
     def config(self) -> TrainConfig:
         """The resolved configuration of the run; RunError if the folder holds none."""
@@ -85,7 +138,7 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         """What the finished run says of itself; RunError if it is not finished."""
-        if not (self.summary_file.exists() and self.weights_file.exists()):
+        if not self.finished:
             raise RunError("the run is not finished", where=self.path, remedy="Train it to its end")
         try:
             return json.loads(self.summary_file.read_text(encoding="utf-8"))

@@ -1,10 +1,12 @@
-"""Supervised training of a network on labelled slices: `train` runs or resumes one run folder."""
+"""Supervised training on labelled slices or stacks: `train` runs or resumes one run folder."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from cinelabel.learning.data import (
     open_caches,
 )
 from cinelabel.learning.loop import TrainingLoop, make_fabric
-from cinelabel.learning.losses import deep_supervision_loss, slice_dice
+from cinelabel.learning.losses import deep_supervision_loss, example_dice
+from cinelabel.learning.pretrained import load_pretrained
 from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.networks import build
@@ -68,12 +71,14 @@ def train(
     Raises RunError if the folder belongs to another configuration or training diverges.
     """
     folder = RunFolder(run)
-    folder.begin(config)
-    if folder.summary_file.exists() and folder.weights_file.exists():
-        summary = folder.summary()
-        return TrainResult(run, summary["steps"], True, summary["dice"])
+    folder.check(config)
+    if folder.finished:
+        return _result(folder)
     fabric = _start(config)
-    with reporter or Reporter(Console(quiet=not fabric.is_global_zero)) as shown:
+    lock = folder.alone() if fabric.is_global_zero else contextlib.nullcontext()
+    with lock, reporter or Reporter(Console(quiet=not fabric.is_global_zero)) as shown:
+        if fabric.is_global_zero:
+            folder.begin(config)
         if caches is None:
             where = config.data.folder or run.parent / "data"
             with fabric.rank_zero_first():
@@ -85,10 +90,15 @@ def train(
             return TrainResult(run, state.step, False, {})
         if state.scored_at != state.step:  # killed between the last checkpoint and here
             loop.score()
-        summary = _summary(config, loop)
         if fabric.is_global_zero:
-            folder.finish(on_cpu(loop.average.average), summary)
-        return TrainResult(run, state.step, True, summary["dice"])
+            folder.finish(on_cpu(loop.average.average), _summary(config, loop))
+        fabric.barrier()
+        return _result(folder)
+
+
+def _result(folder: RunFolder) -> TrainResult:
+    summary = folder.summary()
+    return TrainResult(folder.path, summary["steps"], True, summary["dice"])
 
 
 def _start(config: TrainConfig) -> Fabric:
@@ -113,15 +123,23 @@ def _build_loop(
     augment = augment or build_augmentation(config.augmentation)
     finish = unit_range if config.data.intensity == "min-max" else None
     names = score_names(config.network.classes)
+    network = build(config.network)
+    if config.pretrained and folder.latest_checkpoint() is None:
+        origin = load_pretrained(network, config.pretrained)
+        reporter.note(f"starting from {origin['weights']}: {origin['transfer']}")
+        if fabric.is_global_zero:
+            folder.keep_origin(origin)
     return TrainingLoop(
         config,
         folder,
         fabric,
-        build(config.network),
-        BatchSource(
-            training, config.batch_size, config.seed, augment, fabric.global_rank, finish
+        network,
+        BatchSource(training, config.batch_size, config.seed, augment, fabric.global_rank, finish),
+        partial(
+            deep_supervision_loss,
+            dice_weight=config.loss.dice,
+            cross_entropy_weight=config.loss.cross_entropy,
         ),
-        deep_supervision_loss,
         _validation(validation, names, config.batch_size, finish),
         names,
         reporter,
@@ -134,7 +152,7 @@ def _validation(
     batch_size: int,
     finish: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Callable[[nn.Module, Fabric], dict[str, float]]:
-    """Mean Dice of each structure over the slices that have it, in truth or as predicted."""
+    """Mean Dice of each structure over the examples that have it, in truth or as predicted."""
 
     def validate(network: nn.Module, fabric: Fabric) -> dict[str, float]:
         scores = []
@@ -145,7 +163,7 @@ def _validation(
             with fabric.autocast():
                 logits = network(torch.from_numpy(images)[:, None].to(fabric.device))
             truth = torch.from_numpy(labels).to(fabric.device)
-            scores.append(slice_dice(logits.argmax(1), truth, len(names) + 1))
+            scores.append(example_dice(logits.argmax(1), truth, len(names) + 1))
         means = torch.cat(scores).nanmean(0).nan_to_num(0.0)
         return dict(zip(names, means.tolist(), strict=True))
 
@@ -154,6 +172,7 @@ def _validation(
 
 def _summary(config: TrainConfig, loop: TrainingLoop) -> dict[str, Any]:
     scores = loop.state.scores
+    origin = loop.folder.origin()
     return {
         "name": config.name,
         "task": config.data.task,
@@ -166,6 +185,7 @@ def _summary(config: TrainConfig, loop: TrainingLoop) -> dict[str, Any]:
         "precision": config.precision,
         "device": str(loop.fabric.device),
         "threads": torch.get_num_threads(),
+        **({"pretrained": origin} if origin else {}),
         "config_sha256": sha256(loop.folder.config_file),
         "versions": {
             "cinelabel": cinelabel.__version__,
