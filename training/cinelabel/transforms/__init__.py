@@ -19,7 +19,7 @@ def build_augmentation(
     settings: Mapping[str, Any],
     patch: tuple[int, ...],
     *,
-    pixel_mm: float = 1.5,
+    pixel_mm: float | None = None,
     spacing_mm: float = 10.0,
 ) -> Augment:
     """The augmentation of a configuration.
@@ -28,7 +28,7 @@ def build_augmentation(
         settings: `kind`, "compact" (`augment.Augmentation`, the default) or "nnunet"
             (`nnunet.NnUNetAugmentation`), and the settings of that kind by name.
         patch: shape of an image, (h, w) or (slices, h, w).
-        pixel_mm: pixel size, and
+        pixel_mm: pixel size, 1.5 when None (images of many pixel sizes), and
         spacing_mm: distance of the slices, for the motion of "nnunet".
 
     Raises:
@@ -51,4 +51,4 @@ def build_augmentation(
     motion = given.get("motion", 0.0)
     if isinstance(motion, bool) or not isinstance(motion, int | float):
         raise RunError(f"the probability of motion must be a number, not {motion!r}")
-    return NnUNetAugmentation(patch, motion=motion, pixel_mm=pixel_mm, spacing_mm=spacing_mm)
+    return NnUNetAugmentation(patch, motion=motion, pixel_mm=pixel_mm or 1.5, spacing_mm=spacing_mm)

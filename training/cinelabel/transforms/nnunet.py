@@ -118,9 +118,7 @@ class NnUNetAugmentation:
             RunError: for a patch too small to blur, or a probability outside 0 to 1.
         """
         if len(patch) not in (2, 3) or min(patch) < 4:
-            raise RunError(
-                f"a patch is (h, w) or (slices, h, w) of four or more each, not {patch}"
-            )
+            raise RunError(f"a patch is (h, w) or (slices, h, w) of four or more each, not {patch}")
         if not 0.0 <= motion <= 1.0:
             raise RunError(f"the probability of motion must be between 0 and 1, not {motion}")
         self.defaults = NnUNetDefaults()
