@@ -112,6 +112,22 @@ def test_names_that_are_no_folder_names_and_unknown_presets_are_refused():
         parse(MINIMAL | {"network": "unet"}, "here")
 
 
+def test_a_file_replaces_keys_of_the_one_it_extends_and_those_of_the_data_one_by_one(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "{name: b, network: nnunet2d-compact, steps: 5, data: {size: 64, seed: 3}}"
+    )
+    file = tmp_path / "a.yaml"
+    file.write_text("{extends: base.yaml, name: a, data: {seed: 4}}")
+    config = load(file, steps=7)
+    assert (config.name, config.steps, config.data.size, config.data.seed) == ("a", 7, 64, 4)
+    file.write_text("{extends: gone.yaml, name: a}")
+    with pytest.raises(RunError, match="gone.yaml: the configuration cannot be read"):
+        load(file)
+    file.write_text("{extends: a.yaml, name: a}")
+    with pytest.raises(RunError, match="a.yaml: the configuration extends itself"):
+        load(file)
+
+
 def test_folders_of_data_sets_are_added_to_those_of_the_file(tmp_path):
     file = tmp_path / "a.yaml"
     data = {"source": "sets", "roots": {"acdc": "old", "mnms": "kept"}}

@@ -258,10 +258,25 @@ def load(
 ) -> TrainConfig:
     """The configuration of a YAML file; overrides that are not None replace top-level keys.
 
+    A file may name another, beside it, that it `extends`: its keys replace those of the other,
+    and within `data` key by key.
+
     roots: folders of data sets, beside or instead of those of the file.
 
     Raises RunError for a file that is missing, is not YAML, or does not hold a configuration.
     """
+    values = _read(path)
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    if roots:
+        data = values.get("data") or {}
+        values["data"] = {**data, "roots": {**(data.get("roots") or {}), **roots}}
+    return parse(values, path)
+
+
+def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file over those of the one it extends."""
+    if path in extended_by:
+        raise RunError("the configuration extends itself", where=path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -271,11 +286,13 @@ def load(
         raise RunError("this is not a YAML file", where=path) from error
     if not isinstance(values, dict):
         raise RunError("the configuration is not a table of keys and values", where=path)
-    values.update({key: value for key, value in overrides.items() if value is not None})
-    if roots:
-        data = values.get("data") or {}
-        values["data"] = {**data, "roots": {**(data.get("roots") or {}), **roots}}
-    return parse(values, path)
+    if (base := values.pop("extends", None)) is None:
+        return values
+    below = _read(path.parent / str(base), (*extended_by, path))
+    merged = {**below, **values}
+    if isinstance(below.get("data"), dict) and isinstance(values.get("data"), dict):
+        merged["data"] = {**below["data"], **values["data"]}
+    return merged
 
 
 def first_difference(before: TrainConfig, now: TrainConfig) -> tuple[str, object, object] | None:
