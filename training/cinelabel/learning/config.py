@@ -163,11 +163,12 @@ class PretrainedConfig(_Section):
 
     weights: folder of a finished run, safetensors file, or `model:VERSION/MEMBER` of the store.
     parts: `all` tensors, which must fit, except that a deformable network may start from its plain
-        twin; or those of the `encoder` that fit.
+        twin; those of the `encoder` that fit; or, for a Swin-UNet, those of a Swin transformer
+        trained on `imagenet`, in the names of timm or of the original (networks.imagenet).
     """
 
     weights: str
-    parts: Literal["all", "encoder"] = "all"
+    parts: Literal["all", "encoder", "imagenet"] = "all"
 
 
 class ScheduleConfig(_Section):

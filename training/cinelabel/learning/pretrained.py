@@ -39,6 +39,8 @@ def load_pretrained(network: Network, settings: PretrainedConfig) -> dict[str, A
     file = find_weights(settings.weights)
     if settings.parts == "encoder":
         transfer = load_encoder(network, file)
+    elif settings.parts == "imagenet":
+        transfer = _load_imagenet(network, file)
     else:
         transfer = _load_all(network, file)
     return {
@@ -69,6 +71,15 @@ def find_weights(source: str) -> Path:
     if not file.is_file():
         raise RunError("the run is not finished", where=path, remedy="Train it to its end first")
     return file
+
+
+def _load_imagenet(network: Network, file: Path) -> Transfer:
+    from cinelabel.networks.imagenet import load_imagenet
+    from cinelabel.networks.swin_unet import SwinUnet
+
+    if not isinstance(network, SwinUnet):
+        raise RunError("only a Swin-UNet starts from weights of ImageNet", where="pretrained.parts")
+    return load_imagenet(network, file)
 
 
 def _load_all(network: Network, file: Path) -> Transfer:
