@@ -10,6 +10,7 @@ from cinelabel.core.grid import Grid
 from cinelabel.networks import resolve
 from cinelabel.segmentation import Segmenter
 from cinelabel.studies.study import Study
+from cinelabel.transforms.preparation import COMPACT
 
 GREYS = {0: 0.0, 3: 50.0, 2: 80.0, 1: 120.0}
 """Grey value drawn for each label; the steps between them are what the networks below read."""
@@ -85,30 +86,57 @@ def drawn() -> SimpleNamespace:
     return SimpleNamespace(study=draw_study, blind=blind, reads_structures=reads_structures)
 
 
+class Drawn:
+    """A function of images as a backend; counts how often its memory was given back."""
+
+    def __init__(self, function) -> None:
+        self.function = function
+        self.released = 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self.function(images)
+
+    def release(self) -> None:
+        self.released += 1
+
+
+def card_of(name: str, role: str, network: str, weight: float = 1.0, **changes) -> SimpleNamespace:
+    spec = resolve("locator-compact" if role == "locator" else network)
+    preparation = {"spacing_mm": 4.0, "size": 96} if role == "locator" else COMPACT.to_dict()
+    return SimpleNamespace(
+        name=name, role=role, spec=spec, weight=weight, preprocessing=preparation | changes
+    )
+
+
 @pytest.fixture
-def make_segmenter(monkeypatch: pytest.MonkeyPatch):
+def make_ensemble(monkeypatch: pytest.MonkeyPatch):
+    """Segmenter whose members are the functions given by name; `cards` changes what they are."""
+
+    def make(segmenters, locator=reads_heart, *, cards=None, fast=None) -> Segmenter:
+        networks = {name: Drawn(f) for name, f in {"where": locator, **segmenters}.items()}
+        members = [card_of("where", "locator", "")]
+        for name in segmenters:
+            changes = {"network": "nnunet2d-compact", **(cards or {}).get(name, {})}
+            members.append(card_of(name, "segmenter", **changes))
+        version = SimpleNamespace(
+            name="drawn-1", card=SimpleNamespace(members=members, fast=fast), networks=networks
+        )
+        monkeypatch.setattr(
+            "cinelabel.segmentation.member.load_backend",
+            lambda version, member, device: networks[member.name],
+        )
+        return Segmenter(version, "cpu")
+
+    return make
+
+
+@pytest.fixture
+def make_segmenter(make_ensemble):
     """Segmenter of one member whose networks are the functions given."""
 
     def make(
         locator=reads_heart, segmenter=reads_structures, network="nnunet2d-compact"
     ) -> Segmenter:
-        networks = {"locator": locator, "segmenter": segmenter}
-        members = [
-            SimpleNamespace(
-                name="where", role="locator", preprocessing={"spacing_mm": 4.0, "size": 96}
-            ),
-            SimpleNamespace(
-                name="what",
-                role="segmenter",
-                preprocessing={"spacing_mm": 1.5, "size": 128},
-                spec=resolve(network),
-            ),
-        ]
-        version = SimpleNamespace(name="drawn-1", card=SimpleNamespace(members=members))
-        monkeypatch.setattr(
-            "cinelabel.segmentation.predictor.load_backend",
-            lambda version, member, device: networks[member.role],
-        )
-        return Segmenter(version, "cpu")
+        return make_ensemble({"what": segmenter}, locator, cards={"what": {"network": network}})
 
     return make

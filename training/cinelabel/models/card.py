@@ -57,7 +57,10 @@ class Agreement(_Part):
 
 
 class MemberCard(_Part):
-    """One network: what it is, what it wants to see, its files and their SHA-256."""
+    """One network: what it is, what it wants to see, its files and their SHA-256.
+
+    `weight`: how much it counts in the average of the members.
+    """
 
     name: Name
     role: Role
@@ -67,6 +70,7 @@ class MemberCard(_Part):
     sha256: dict[Name, str]
     parameters: int = Field(ge=1)
     agreement: Agreement
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _every_file_has_a_checksum(self) -> MemberCard:
@@ -83,7 +87,11 @@ class MemberCard(_Part):
 
 
 class Card(_Part):
-    """A model version. `parent`: the version it was fine-tuned from; `metrics`: scores a set."""
+    """A model version.
+
+    `parent`: the version it was fine-tuned from; `metrics`: scores a set; `fast`: the member that
+    is used alone when it has to be fast, the first that segments if None.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     version: Name
@@ -94,6 +102,14 @@ class Card(_Part):
     provenance: dict[str, Any]
     metrics: dict[str, Any]
     parent: str | None = None
+    fast: Name | None = None
+
+    @model_validator(mode="after")
+    def _the_fast_member_segments(self) -> Card:
+        segmenters = [member.name for member in self.members if member.role == "segmenter"]
+        if self.fast is not None and self.fast not in segmenters:
+            raise ValueError(f"the fast member '{self.fast}' is none that segments")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Card:

@@ -92,6 +92,7 @@ def export_member(draft: Draft, folder: Path, half: bool) -> MemberCard:
         sha256={name: sha256(folder / name) for name in files.values()},
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         agreement=agreement,
+        weight=draft.weight,
     )
 
 

@@ -9,6 +9,7 @@ needs neither torch nor OpenVINO; publication needs both.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,13 +48,17 @@ INTENDED_USE = (
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A network to be published: its weights by name, and what it expects its input to be."""
+    """A network to be published: its weights by name, and what it expects its input to be.
+
+    `weight`: how much it counts in the average of the members.
+    """
 
     name: str
     role: Role
     network: NetworkSpec
     weights: Mapping[str, Tensor]
     preprocessing: Mapping[str, Any]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -184,13 +189,15 @@ class ModelStore:
         licence: str = "Apache-2.0",
         intended_use: str = INTENDED_USE,
         parent: str | None = None,
+        fast: str | None = None,
         half: bool = True,
     ) -> ModelVersion:
         """Write a new version: weights, their OpenVINO form, checked to agree, and the card.
 
-        half: round the weights to float16, which halves the files. The folder appears whole, or
-        not at all. Raises ModelError if the version exists, a member is not valid, or the two
-        forms of a network disagree; InputError for a name that cannot be a folder.
+        half: round the weights to float16, which halves the files. fast: the member that is used
+        alone when it has to be fast; None: the first that segments. The folder appears whole, or
+        not at all. Raises ModelError if the version exists, a member or `fast` is not valid, or
+        the two forms of a network disagree; InputError for a name that cannot be a folder.
         """
         from cinelabel.models.export import export_member
 
@@ -205,6 +212,10 @@ class ModelStore:
             raise ModelError("a version needs members with names of their own", where=version)
         for draft in members:
             check_identifier(draft.name, "name of a member")
+            if not 0 < draft.weight < math.inf:
+                raise ModelError("the weight of a member is a positive number", where=draft.name)
+        if fast is not None and fast not in [d.name for d in members if d.role == "segmenter"]:
+            raise ModelError(f"the fast member '{fast}' is none that segments", where=version)
         with whole_folder(self.root / version) as folder:
             card = Card(
                 version=version,
@@ -215,6 +226,7 @@ class ModelStore:
                 provenance=dict(provenance),
                 metrics=dict(metrics),
                 parent=parent,
+                fast=fast,
             )
             write_json(folder / CARD_FILE, card.model_dump(mode="json"))
             read_card(folder / CARD_FILE)

@@ -7,7 +7,7 @@ stack needs eight.
 from __future__ import annotations
 
 import ctypes.util
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from cinelabel.models.card import MemberCard
 from cinelabel.models.runtime import openvino_core
 from cinelabel.models.store import ModelVersion
 
+if TYPE_CHECKING:
+    import openvino
+
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -23,12 +26,16 @@ class Backend(Protocol):
     """A network that is ready to run."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Logits float32 (n, classes, h, w) of images float32 (n, 1, h, w)."""
+        """Logits float32 (n, classes, ...) of images float32 (n, 1, h, w), (n, 1, slices, h, w)."""
+        ...
+
+    def release(self) -> None:
+        """Give back the memory of the activations; the next call takes it again."""
         ...
 
 
 def choose_device(device: str) -> str:
-    """"cpu" or "cuda" for a wish of "auto", "cpu" or "cuda".
+    """ "cpu" or "cuda" for a wish of "auto", "cpu" or "cuda".
 
     Raises:
         InputError: for an unknown wish, or for CUDA where there is none.
@@ -77,11 +84,17 @@ class _OpenVino:
             self._compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot load it: {error}", where=xml) from error
-        self._request = self._compiled.create_infer_request()
+        self._request: openvino.InferRequest | None = None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        if self._request is None:
+            self._request = self._compiled.create_infer_request()
         self._request.infer([np.ascontiguousarray(images, np.float32)])
         return np.array(self._request.get_output_tensor(0).data, np.float32)
+
+    def release(self) -> None:
+        self._request = None
+        self._compiled.release_memory()
 
 
 class _Torch:
@@ -96,30 +109,5 @@ class _Torch:
             logits = self._network(self._torch.from_numpy(np.ascontiguousarray(images)).to("cuda"))
         return np.asarray(logits.float().cpu().numpy())
 
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over axis 1, float32."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)
-
-
-def mirrored_probabilities(network: Backend, images: np.ndarray, mirror: bool) -> np.ndarray:
-    """Softmax averaged over mirrorings along both in-plane axes (4 passes), or of one pass.
-
-    Args:
-        network: the backend.
-        images: float32 (n, h, w), prepared.
-        mirror: whether to mirror.
-
-    Returns:
-        float32 (n, classes, h, w).
-    """
-    flips: list[tuple[int, ...]] = [(), (2,), (3,), (2, 3)] if mirror else [()]
-    batch = images[:, None]
-    total: np.ndarray | None = None
-    for axes in flips:
-        seen = softmax(network(np.flip(batch, axes) if axes else batch))
-        seen = np.flip(seen, axes) if axes else seen
-        total = seen if total is None else total + seen
-    assert total is not None
-    return np.asarray(total / np.float32(len(flips)))
+    def release(self) -> None:
+        self._torch.cuda.empty_cache()

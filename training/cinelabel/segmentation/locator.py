@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from cinelabel.core.errors import ModelError
 from cinelabel.core.grid import Grid
-from cinelabel.segmentation.backend import Backend, mirrored_probabilities
-from cinelabel.transforms.preprocess import Crop, normalise
+from cinelabel.segmentation.backend import Backend
+from cinelabel.segmentation.passes import slice_probabilities, views
+from cinelabel.transforms.preparation import Preparation
+from cinelabel.transforms.preprocess import Crop
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,16 @@ class Located:
     reason: str | None
 
 
-def field_of_view(grid: Grid, spacing: float, size: int, divisor: int) -> Crop:
-    """The locator's window: at least `size` pixels, more where the image is wider."""
+def contiguous(frames: np.ndarray, t: int) -> np.ndarray:
+    """Phase t of (x, y, n, t) as (x, y, n), its slices contiguous, which are quick to resample."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(frames[..., t], 2, 0)), 0, 2)
+
+
+def field_of_view(grid: Grid, preparation: Preparation, divisor: int) -> Crop:
+    """The locator's window: at least its size, more pixels where the image is wider."""
+    spacing, size = preparation.spacing_mm, preparation.size
+    if spacing is None:
+        raise ModelError("a locator needs a pixel size, its preparation names none")
     pixels = [
         max(size, int(np.ceil(grid.shape[a] * grid.spacing[a] / spacing / divisor)) * divisor)
         for a in (0, 1)
@@ -73,8 +84,7 @@ def locate(
     frames: np.ndarray,
     grid: Grid,
     network: Backend,
-    spacing: float,
-    size: int,
+    preparation: Preparation,
     mirror: bool = True,
     defaults: LocatorDefaults | None = None,
 ) -> Located:
@@ -84,18 +94,18 @@ def locate(
         frames: (x, y, z, t); up to `defaults.phases` of them, evenly spread, are looked at.
         grid: of the study.
         network: the locator, two classes.
-        spacing, size: the locator's pixel size (mm) and least window.
+        preparation: the locator's; its window is widened to the whole image.
         mirror: average over mirrorings.
         defaults: thresholds.
     """
     defaults = defaults or LocatorDefaults()
-    window = field_of_view(grid, spacing, size, defaults.divisor)
-    phases = np.unique(
-        np.linspace(0, frames.shape[3], defaults.phases, endpoint=False).astype(int)
-    )
+    window = field_of_view(grid, preparation, defaults.divisor)
+    phases = np.unique(np.linspace(0, frames.shape[3], defaults.phases, endpoint=False).astype(int))
     evidence = np.mean(
         [
-            mirrored_probabilities(network, normalise(window.apply(frames[..., t])), mirror)[:, 1]
+            slice_probabilities(
+                network, preparation.prepare(contiguous(frames, t), window), views(2, mirror, False)
+            )[:, 1]
             for t in phases
         ],
         axis=0,
@@ -115,7 +125,8 @@ def _box(evidence: np.ndarray, window: Crop, defaults: LocatorDefaults) -> Locat
     mass = np.bincount(components.ravel(), weights=evidence.ravel())
     mass[0] = 0.0
     chosen = components == int(mass.argmax())
-    area = float(chosen.sum((1, 2)).max()) * window.spacing**2
+    spacing = window.spacing or 1.0
+    area = float(chosen.sum((1, 2)).max()) * spacing**2
     if area < defaults.least_area_mm2:
         return Located(
             None,
@@ -128,10 +139,10 @@ def _box(evidence: np.ndarray, window: Crop, defaults: LocatorDefaults) -> Locat
     middle = (low + high) / 2
     centre = [
         window.centre[a]
-        + (middle[a] - (window.size[a] - 1) / 2) * window.spacing / window.source_spacing[a]
+        + (middle[a] - (window.size[a] - 1) / 2) * spacing / window.source_spacing[a]
         for a in (0, 1)
     ]
-    extent = (high - low + 1) * window.spacing
+    extent = (high - low + 1) * spacing
     return Located(
         HeartBox(
             (float(centre[0]), float(centre[1])),

@@ -1,0 +1,125 @@
+"""One member of the ensemble: its network, loaded when first needed, and its preparation."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cinelabel.core.errors import ModelError
+from cinelabel.core.grid import Grid
+from cinelabel.core.labels import STRUCTURES
+from cinelabel.models.card import MemberCard
+from cinelabel.models.store import ModelVersion
+from cinelabel.segmentation.backend import Backend, load_backend
+from cinelabel.segmentation.locator import HeartBox
+from cinelabel.segmentation.passes import slice_probabilities, stack_probabilities, views
+from cinelabel.transforms.preparation import Preparation
+from cinelabel.transforms.preprocess import Crop
+
+CLASSES = {"segmenter": 1 + len(STRUCTURES), "locator": 2}
+STEPS = ("locate", "load", "preprocess", "network", "restore", "postprocess")
+
+
+@dataclass(frozen=True)
+class MemberCost:
+    """What a member took of one study.
+
+    Attributes:
+        seconds: loading, preparation, passes and the way back to the grid.
+        peak_bytes: most memory that the process was seen to hold while the member computed; None
+            where the system does not tell.
+    """
+
+    seconds: float
+    peak_bytes: int | None
+
+
+@dataclass
+class Clock:
+    """Seconds spent a step."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+
+class Member:
+    """A network of a model version.
+
+    Its files are read and verified at the first use. Between uses `release` gives back what its
+    activations take, so that members run one after another within the memory of one.
+    """
+
+    def __init__(self, version: ModelVersion, card: MemberCard, device: str) -> None:
+        """Read what it expects; ModelError unless it has the classes of its role."""
+        self.card = card
+        self.preparation = Preparation.from_dict(card.preprocessing)
+        self._version = version
+        self._device = device
+        self._backend: Backend | None = None
+        wanted = CLASSES[card.role]
+        if card.spec.classes != wanted or card.spec.in_channels != 1:
+            raise ModelError(
+                f"the {card.role} '{card.name}' has {card.spec.classes} classes and "
+                f"{card.spec.in_channels} input channel(s), not {wanted} and 1",
+                where=version.name,
+                remedy="Publish the version without it",
+            )
+
+    @property
+    def name(self) -> str:
+        """Its name in the card."""
+        return self.card.name
+
+    def backend(self) -> Backend:
+        """The network, loaded; ModelError when a file is missing or damaged."""
+        if self._backend is None:
+            self._backend = load_backend(self._version, self.card, self._device)
+        return self._backend
+
+    def release(self) -> None:
+        """Give back the memory of its activations; the network stays loaded."""
+        if self._backend is not None:
+            self._backend.release()
+
+    def window(self, grid: Grid, heart: HeartBox) -> Crop:
+        """What it sees of a grid; a network made for one size sees that size."""
+        return self.preparation.crop(grid, heart.centre, heart.extent_mm, self.card.spec.size)
+
+    def probabilities(
+        self, volume: np.ndarray, window: Crop, mirror: bool, turns: bool, clock: Clock
+    ) -> np.ndarray:
+        """Softmax of one phase in its window: (x, y, n) -> float32 (n, classes, h, w)."""
+        with clock.step("load"):
+            network = self.backend()
+        with clock.step("preprocess"):
+            images = self.preparation.prepare(volume, window)
+        spec = self.card.spec
+        seen_as = views(spec.dimensions, mirror, turns)
+        with clock.step("network"):
+            if spec.dimensions == 2:
+                return slice_probabilities(network, images, seen_as)
+            depth = self.preparation.depth
+            return stack_probabilities(network, images, seen_as, spec.divisors[0], depth)
+
+
+def resident_bytes() -> int | None:
+    """Memory that this process holds, None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
