@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -20,21 +19,16 @@ import cinelabel
 from cinelabel.core.files import sha256
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.config import TrainConfig
-from cinelabel.learning.data import (
-    Augment,
-    BatchSource,
-    SliceCache,
-    build_augmentation,
-    open_caches,
-)
+from cinelabel.learning.data import Data, SliceCache, cached_data, open_data
 from cinelabel.learning.loop import TrainingLoop, make_fabric
 from cinelabel.learning.losses import deep_supervision_loss, example_dice
 from cinelabel.learning.pretrained import load_pretrained
 from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import RunFolder
+from cinelabel.learning.sampling import Validation
 from cinelabel.networks import build
 from cinelabel.networks.weights import on_cpu
-from cinelabel.transforms.preprocess import unit_range
+from cinelabel.transforms import Augment
 
 HEART = "heart"  # what a network of two classes segments
 
@@ -79,11 +73,14 @@ def train(
     with lock, reporter or Reporter(Console(quiet=not fabric.is_global_zero)) as shown:
         if fabric.is_global_zero:
             folder.begin(config)
-        if caches is None:
+        rank = fabric.global_rank
+        if caches is not None:
+            data = cached_data(config, caches, rank, augment)
+        else:
             where = config.data.folder or run.parent / "data"
             with fabric.rank_zero_first():
-                caches = open_caches(config, where, shown.progress)
-        loop = _build_loop(config, folder, fabric, shown, caches, augment)
+                data = open_data(config, where, shown.progress, rank, augment)
+        loop = _build_loop(config, folder, fabric, shown, data)
         state = loop.run()
         if not loop.finished:
             shown.note(f"stopped after step {state.step}; the same command goes on from there")
@@ -116,12 +113,8 @@ def _build_loop(
     folder: RunFolder,
     fabric: Fabric,
     reporter: Reporter,
-    caches: tuple[SliceCache, SliceCache],
-    augment: Augment | None,
+    data: Data,
 ) -> TrainingLoop:
-    training, validation = caches
-    augment = augment or build_augmentation(config.augmentation)
-    finish = unit_range if config.data.intensity == "min-max" else None
     names = score_names(config.network.classes)
     network = build(config.network)
     if config.pretrained and folder.latest_checkpoint() is None:
@@ -134,32 +127,26 @@ def _build_loop(
         folder,
         fabric,
         network,
-        BatchSource(training, config.batch_size, config.seed, augment, fabric.global_rank, finish),
+        data.training,
         partial(
             deep_supervision_loss,
             dice_weight=config.loss.dice,
             cross_entropy_weight=config.loss.cross_entropy,
         ),
-        _validation(validation, names, config.batch_size, finish),
+        _validation(data.validation, names),
         names,
         reporter,
     )
 
 
 def _validation(
-    cache: SliceCache,
-    names: list[str],
-    batch_size: int,
-    finish: Callable[[np.ndarray], np.ndarray] | None,
+    examples: Validation, names: list[str]
 ) -> Callable[[nn.Module, Fabric], dict[str, float]]:
     """Mean Dice of each structure over the examples that have it, in truth or as predicted."""
 
     def validate(network: nn.Module, fabric: Fabric) -> dict[str, float]:
         scores = []
-        for start in range(0, len(cache), batch_size):
-            images = cache.images[start : start + batch_size].astype(np.float32)
-            images = finish(images) if finish else images
-            labels = np.array(cache.labels[start : start + batch_size])
+        for images, labels in examples:
             with fabric.autocast():
                 logits = network(torch.from_numpy(images)[:, None].to(fabric.device))
             truth = torch.from_numpy(labels).to(fabric.device)
