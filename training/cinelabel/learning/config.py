@@ -227,6 +227,8 @@ class TrainConfig(_Section):
             raise ValueError(f"data.size must be {network.size}, the network's only size")
         if data.size % network.divisor:
             raise ValueError(f"data.size must be a multiple of {network.divisor}")
+        if self.optimiser.offsets_lr != 1 and not network.deformable_bottleneck:
+            raise ValueError("optimiser.offsets_lr is for networks with a deformable bottleneck")
         return self
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ from cinelabel.core.errors import RunError
 from cinelabel.core.files import atomic_write, output_error, write_json, write_text
 from cinelabel.learning import config as configuration
 from cinelabel.learning.config import TrainConfig
-from cinelabel.models.folders import whole_folder
+from cinelabel.models.folders import PARTIAL, whole_folder
 
 KEPT_CHECKPOINTS = 2
 LOCK_FILE = ".lock"
@@ -96,8 +96,10 @@ class RunFolder:
             )
 
     def begin(self, config: TrainConfig) -> None:
-        """Make the folder with its configuration, after `check`."""
+        """Make the folder with its configuration, after `check`; drop what a kill left half-made."""
         self.check(config)
+        for partial in (self.path / "checkpoints").glob(f"{PARTIAL}*"):
+            shutil.rmtree(partial, ignore_errors=True)
         write_text(self.config_file, config.to_yaml())
 
     @contextlib.contextmanager
