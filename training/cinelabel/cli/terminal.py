@@ -71,6 +71,14 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def named_path(text: str, option: str, form: str) -> tuple[str, Path]:
+    """Name and path of a value like `acdc=/data/ACDC`; InputError if it has not that form."""
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise InputError(f"'{text}' is not {form}", where=option)
+    return name, Path(path)
+
+
 def require_suffix(path: Path, suffixes: tuple[str, ...], what: str) -> None:
     """Raise OutputError unless the file's name ends with one of the suffixes."""
     if not path.name.lower().endswith(suffixes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ import typer
 from cinelabel.core.errors import RunError
 
 EXIT_INTERRUPTED = 130
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SET=DIR", help="Folder of a data set that CONFIG learns from; several if wanted."
+    ),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Torch threads (default: all cores).")]
 NEEDED = ("torch", "lightning_fabric", "dynamic_network_architectures", "tensorboard")
 
 
@@ -22,9 +30,8 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps, instead of those of the configuration.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Torch threads (default: all cores).")
-    ] = None,
+    data: Data = None,
+    threads: Threads = None,
 ) -> None:
     """Train a network; a run that was stopped goes on from its last checkpoint.
 
@@ -35,13 +42,26 @@ def train(
     from cinelabel.learning import config as configuration
     from cinelabel.learning.supervised import train as train_run
 
-    settings = configuration.load(config, steps=steps, threads=threads)
+    settings = configuration.load(config, roots=roots_of(data), steps=steps, threads=threads)
     folder = run or Path("runs") / settings.name
     result = train_run(settings, folder)
     if not result.finished:
         raise typer.Exit(EXIT_INTERRUPTED)
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
-    typer.echo(f"{folder}: {result.step} steps, validation Dice {scores}")
+    if is_first_process():
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in result.dice.items())
+        typer.echo(f"{folder}: {result.step} steps, validation Dice {scores}")
+
+
+def roots_of(data: list[str] | None) -> dict[str, Path]:
+    """Data set -> its folder, of `--data SET=DIR`; InputError for another form."""
+    from cinelabel.cli.terminal import named_path
+
+    return dict(named_path(text, "--data", "SET=DIR") for text in data or ())
+
+
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def require_training() -> None:

@@ -25,18 +25,20 @@ from pydantic import (
     model_validator,
 )
 
-from cinelabel.core.errors import RunError
+from cinelabel.core.errors import ModelError, RunError
 from cinelabel.core.files import check_identifier
 from cinelabel.datasets import REGISTRY
 from cinelabel.networks.specs import NetworkSpec, resolve
 from cinelabel.phantom.settings import PhantomSettings
 
 OPERATIONAL = frozenset(
-    {"threads", "workers", "checkpoint_every", "validate_every", "log_every", "data.folder"}
+    {"threads", "workers", "checkpoint_every", "validate_every", "log_every"}
+    | {"data.folder", "data.folds"}
 )
 """Keys that may change when a run is resumed: they do not change what is learned.
 
-So may the folders of `data.roots`, but not which sets they are of.
+So may the folders of `data.roots`, but not which sets they are of; of `data.folds` the run folder
+keeps the content.
 """
 
 
@@ -248,6 +250,8 @@ def parse(values: object, where: object) -> TrainConfig:
     """The configuration of plain values; RunError names the first key that is wrong."""
     try:
         return TrainConfig.model_validate(values)
+    except ModelError as error:  # of the network
+        raise ModelError(error.problem, where=where, remedy=error.remedy) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

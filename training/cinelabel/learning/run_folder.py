@@ -1,7 +1,7 @@
 """The folder of a training run: its configuration, checkpoints, metrics and result.
 
-    config.yaml  pretrained.json  metrics.csv  tensorboard/  checkpoints/step-00001000/
-    weights.safetensors  summary.json
+    config.yaml  folds.json  pretrained.json  metrics.csv  tensorboard/
+    checkpoints/step-00001000/  weights.safetensors  summary.json
 
 A checkpoint is a folder that appears whole: `weights.safetensors`, `average.safetensors`,
 `optimiser.pt` (tensors and numbers, read with weights_only=True) and `checkpoint.json`.
@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save
 
 from cinelabel.core.errors import RunError
 from cinelabel.core.files import atomic_write, output_error, write_json, write_text
+from cinelabel.datasets.folds import read_folds, write_folds
 from cinelabel.learning import config as configuration
 from cinelabel.learning.config import TrainConfig
 from cinelabel.models.folders import PARTIAL, whole_folder
@@ -73,10 +74,16 @@ class RunFolder:
         """Whether the run has its result."""
         return self.summary_file.exists() and self.weights_file.exists()
 
+    @property
+    def folds_file(self) -> Path:
+        """The folds of which the run holds one out, as they were when it was begun."""
+        return self.path / "folds.json"
+
     def check(self, config: TrainConfig) -> None:
         """Raise RunError unless the folder is new, empty, or belongs to this configuration.
 
-        The error names the first key that differs from the run's own configuration.
+        The error names the first key that differs from the run's own configuration. Folds that
+        cannot be read or are not sound raise InputError.
         """
         if not self.config_file.exists():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.glob("[!.]*"))):
@@ -94,12 +101,22 @@ class RunFolder:
                 where=self.path,
                 remedy="Use another run folder, or the configuration in its config.yaml",
             )
+        if not config.data.folds or not self.folds_file.exists():
+            return
+        if read_folds(config.data.folds).patients != read_folds(self.folds_file).patients:
+            raise RunError(
+                "the folds are not those that the run was begun with",
+                where=config.data.folds,
+                remedy=f"Use another run folder, or the folds in {self.folds_file}",
+            )
 
     def begin(self, config: TrainConfig) -> None:
-        """Make the folder with its configuration, after `check`; drop what a kill left half-made."""
+        """Make the folder with its configuration, after `check`; clear what a kill left behind."""
         self.check(config)
         for partial in (self.path / "checkpoints").glob(f"{PARTIAL}*"):
             shutil.rmtree(partial, ignore_errors=True)
+        if config.data.folds:
+            write_folds(self.folds_file, read_folds(config.data.folds))
         write_text(self.config_file, config.to_yaml())
 
     @contextlib.contextmanager

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import nn
 
 import cinelabel
+from cinelabel.core.errors import RunError
 from cinelabel.core.files import sha256
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.config import TrainConfig
@@ -62,8 +63,15 @@ def train(
     """Train, or go on training, the run in folder `run`; a finished run returns at once.
 
     caches (training, validation) and augment replace those that the configuration asks for.
-    Raises RunError if the folder belongs to another configuration or training diverges.
+    Raises RunError if no folder of a data set is given, the run folder belongs to another
+    configuration or another process trains in it, or training diverges.
     """
+    if config.data.source == "sets" and not config.data.roots:
+        raise RunError(
+            "no data set is given to learn from",
+            where=config.name,
+            remedy="Name folders with --data SET=DIR, or in the configuration as data.roots",
+        )
     folder = RunFolder(run)
     folder.check(config)
     if folder.finished:
