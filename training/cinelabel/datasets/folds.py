@@ -59,18 +59,22 @@ class Folds:
     def __len__(self) -> int:
         return len(self.patients)
 
+    def held_out(self, fold: int) -> frozenset[str]:
+        """The patients of a fold, counted from 0; InputError for a fold that does not exist."""
+        if not 0 <= fold < len(self):
+            raise InputError(
+                f"there is no fold {fold}, they count from 0 to {len(self) - 1}", where=self.source
+            )
+        return frozenset(self.patients[fold])
+
     def split(self, cases: Sequence[Case], fold: int) -> tuple[list[Case], list[Case]]:
         """(training, held-out) cases of a fold, counted from 0, in the order of `cases`.
 
         Raises InputError for a fold that does not exist, as `require_same` does, and where a side
         would have no case.
         """
-        if not 0 <= fold < len(self):
-            raise InputError(
-                f"there is no fold {fold}, they count from 0 to {len(self) - 1}", where=self.source
-            )
+        held_out = self.held_out(fold)
         self.require_same(cases)
-        held_out = set(self.patients[fold])
         return (
             [case for case in cases if case.group not in held_out],
             [case for case in cases if case.group in held_out],

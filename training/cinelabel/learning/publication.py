@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 import cinelabel
-from cinelabel.core.errors import RunError
+from cinelabel.core.errors import ModelError, RunError
+from cinelabel.datasets.folds import read_folds
 from cinelabel.learning.config import TrainConfig
+from cinelabel.learning.data import preparation
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.models.store import Draft, ModelStore, ModelVersion
-from cinelabel.transforms.preprocess import CLIP_PERCENTILES
 
 
 def publish_runs(
@@ -19,65 +22,135 @@ def publish_runs(
     version: str,
     runs: Sequence[Path],
     *,
+    locator: Path | ModelVersion | None = None,
+    weights: Sequence[float] | None = None,
+    fast: str | None = None,
     licence: str = "Apache-2.0",
     parent: str | None = None,
     half: bool = True,
 ) -> ModelVersion:
     """Publish finished runs as the members of one version; roles follow from the runs' data.
 
-    Raises RunError for a run that is not finished or two of one name, and what
-    `ModelStore.publish` raises.
+    Args:
+        store: that gets the version.
+        version: its name.
+        runs: their folders.
+        locator: a run, or a version whose locator is taken, beside those of `runs`.
+        weights: of each run in the average; None: all alike.
+        fast: the member that is used alone when it has to be fast; None: the first segmenter.
+        licence: of the weights.
+        parent: the version this one was trained on from.
+        half: round the weights to float16.
+
+    Raises:
+        RunError: for a run that is not finished or damaged, two of one name, a locator that is
+            none, and folds of which one holds out what another one holds out, too.
+        InputError: for a file of folds that cannot be read.
+        ModelError: for weights that do not fit their network, and as `ModelStore.publish`.
     """
+    if weights is not None and len(weights) != len(runs):
+        raise RunError(f"{len(weights)} weights were given for {len(runs)} runs")
+    shares = list(weights or [1.0] * len(runs))
+    if isinstance(locator, Path):
+        runs, shares = [*runs, locator], [*shares, 1.0]
     folders = [RunFolder(path) for path in runs]
     configs = [folder.config() for folder in folders]
     summaries = [folder.summary() for folder in folders]
-    names = [config.name for config in configs]
-    for name, path in zip(names, runs, strict=True):
-        if names.count(name) > 1:
-            raise RunError(f"two runs have the name '{name}'", where=path)
+    _require_names_of_their_own(configs, runs)
+    _require_disjoint_folds(configs)
+    if isinstance(locator, Path) and configs[-1].data.task != "locator":
+        raise RunError("the run trains no locator", where=locator)
+    drafts = [
+        Draft(
+            name=config.name,
+            role=config.data.task,
+            network=config.network,
+            weights=folder.weights(),
+            preprocessing=preparation(config.data).to_dict(),
+            weight=share,
+        )
+        for folder, config, share in zip(folders, configs, shares, strict=True)
+    ]
     origins = {
         config.name: _origin(config, summary)
         for config, summary in zip(configs, summaries, strict=True)
     }
+    if isinstance(locator, ModelVersion):
+        draft, origin = _locator_of(locator)
+        drafts.append(draft)
+        origins[draft.name] = origin
     return store.publish(
         version,
-        [
-            Draft(
-                name=config.name,
-                role=config.data.task,
-                network=config.network,
-                weights=folder.weights(),
-                preprocessing=preprocessing(config),
-            )
-            for folder, config in zip(folders, configs, strict=True)
-        ],
+        drafts,
         provenance={"cinelabel": cinelabel.__version__, "runs": origins},
         metrics={
             "validation": {
-                name: {"dice": summary["dice"]}
-                for name, summary in zip(names, summaries, strict=True)
+                config.name: {"dice": summary["dice"]}
+                for config, summary in zip(configs, summaries, strict=True)
             }
         },
         licence=licence,
         parent=parent,
+        fast=fast,
         half=half,
     )
 
 
-def preprocessing(config: TrainConfig) -> dict[str, Any]:
-    """What a network trained with this configuration expects its input to be."""
-    return {
-        "spacing_mm": config.data.spacing_mm,
-        "size": config.data.size,
-        "clip_percentiles": list(CLIP_PERCENTILES),
-        "normalisation": "zero mean and unit spread, each slice by itself",
-    }
+def _require_names_of_their_own(configs: Sequence[TrainConfig], runs: Sequence[Path]) -> None:
+    names = [config.name for config in configs]
+    for name, path in zip(names, runs, strict=True):
+        if names.count(name) > 1:
+            raise RunError(f"two runs have the name '{name}'", where=path)
+
+
+def _require_disjoint_folds(configs: Sequence[TrainConfig]) -> None:
+    """Raise RunError where two runs hold out some of the same patients, but not all of them."""
+    seen: dict[str, tuple[str, frozenset[str]]] = {}
+    for config in configs:
+        for patient in (held_out := held_out_patients(config)):
+            other, others = seen.setdefault(patient, (config.name, held_out))
+            if others != held_out:
+                raise RunError(
+                    f"the folds of '{other}' and '{config.name}' share the patient {patient}",
+                    remedy="Use runs of one file of folds",
+                )
+
+
+def held_out_patients(config: TrainConfig) -> frozenset[str]:
+    """The patients (`set/patient`) of the fold that a run holds out; none for one without folds.
+
+    Raises InputError if the file of folds cannot be read, or has no such fold.
+    """
+    if config.data.folds is None or config.data.fold is None:
+        return frozenset()
+    return read_folds(config.data.folds).held_out(config.data.fold)
+
+
+def _locator_of(version: ModelVersion) -> tuple[Draft, dict[str, Any]]:
+    """The locator of a version, and where it came from."""
+    member = next((m for m in version.card.members if m.role == "locator"), None)
+    if member is None:
+        raise ModelError("the version has no locator", where=version.name)
+    draft = Draft(
+        name=member.name,
+        role="locator",
+        network=member.spec,
+        weights=load_file(version.file(member, "safetensors")),
+        preprocessing=member.preprocessing,
+    )
+    origin = version.card.provenance.get("runs", {}).get(member.name, {})
+    return draft, {**origin, "taken_from": version.name}
 
 
 def _origin(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
     """The command, the configuration without paths of this machine, and what came out."""
     values = config.model_dump(mode="json")
-    values["data"].pop("folder")
+    data = values["data"]
+    data.pop("folder")
+    data["roots"] = sorted(data["roots"])
+    data["folds"] = config.data.folds and config.data.folds.name
+    if config.pretrained and not config.pretrained.weights.startswith("model:"):
+        values["pretrained"]["weights"] = Path(config.pretrained.weights).name
     kept = ("steps", "seconds", "seed", "precision", "device", "threads", "versions")
     return {
         "command": f"cinelabel train {config.name}.yaml",
