@@ -27,7 +27,7 @@ from cinelabel.models.runtime import openvino_core
 from cinelabel.networks import build
 from cinelabel.networks.specs import NetworkSpec
 from cinelabel.networks.weights import on_cpu, set_weights
-from cinelabel.transforms.preprocess import normalise
+from cinelabel.transforms.preprocess import normalise, unit_range
 
 if TYPE_CHECKING:
     from cinelabel.models.store import Draft
@@ -144,11 +144,13 @@ def examples(
         sides = [_sides(spec, m)[axis] for axis, m in enumerate(along)]
         yield generator.standard_normal((count, spec.in_channels, *sides), dtype=np.float32)
     step = spec.divisor
-    spacing = float(preprocessing.get("spacing_mm", 1.5))
+    spacing = float(preprocessing.get("spacing_mm") or 1.5)
     size = spec.size or -(-int(preprocessing.get("size", 8 * step)) // step) * step
     count = 8 if spec.dimensions == 2 else 8 * spec.divisors[0]
     slices = [make_example(role, 0, index, size, spacing)[0] for index in range(count)]
     images = normalise(np.stack(slices))
+    if preprocessing.get("intensity") == "min-max":
+        images = unit_range(images)
     images = images[:, None] if spec.dimensions == 2 else images[None, None]
     yield np.repeat(images, spec.in_channels, axis=1)
 

@@ -64,20 +64,33 @@ class Member:
     """
 
     def __init__(self, version: ModelVersion, card: MemberCard, device: str) -> None:
-        """Read what it expects; ModelError unless it has the classes of its role."""
+        """Read what it expects; ModelError where that does not fit its role or its network."""
         self.card = card
-        self.preparation = Preparation.from_dict(card.preprocessing)
         self._version = version
         self._device = device
         self._backend: Backend | None = None
         wanted = CLASSES[card.role]
         if card.spec.classes != wanted or card.spec.in_channels != 1:
-            raise ModelError(
-                f"the {card.role} '{card.name}' has {card.spec.classes} classes and "
-                f"{card.spec.in_channels} input channel(s), not {wanted} and 1",
-                where=version.name,
-                remedy="Publish the version without it",
+            raise self._unfit(
+                f"its network has {card.spec.classes} classes and {card.spec.in_channels} input "
+                f"channel(s), a {card.role} has {wanted} and 1"
             )
+        try:
+            self.preparation = Preparation.from_dict(card.preprocessing)
+        except ModelError as error:
+            raise self._unfit(error.problem) from error
+        if not card.spec.size and self.preparation.size % card.spec.divisor:
+            raise self._unfit(
+                f"its windows of {self.preparation.size} pixels are no multiple of the "
+                f"{card.spec.divisor} that its network wants"
+            )
+
+    def _unfit(self, problem: str) -> ModelError:
+        return ModelError(
+            f"the member '{self.name}' cannot be used, {problem}",
+            where=self._version.name,
+            remedy="Publish the version again without it, or mended",
+        )
 
     @property
     def name(self) -> str:
@@ -96,8 +109,16 @@ class Member:
             self._backend.release()
 
     def window(self, grid: Grid, heart: HeartBox) -> Crop:
-        """What it sees of a grid; a network made for one size sees that size."""
-        return self.preparation.crop(grid, heart.centre, heart.extent_mm, self.card.spec.size)
+        """What it sees of a grid.
+
+        The window follows the heart's extent, unless the network is made for one size, or cannot
+        halve the sides of that window as often as it does.
+        """
+        spec = self.card.spec
+        window = self.preparation.crop(grid, heart.centre, heart.extent_mm, spec.size)
+        if any(pixels % spec.divisor for pixels in window.size):
+            window = self.preparation.crop(grid, heart.centre)
+        return window
 
     def probabilities(
         self, volume: np.ndarray, window: Crop, mirror: bool, turns: bool, clock: Clock
