@@ -78,7 +78,9 @@ def test_folders_are_matched_and_written_to_csv_and_json(tmp_path):
         ("p2", "LV"),
     ]
     summary = json.loads((out / "s.json").read_text())["summary"][0]
-    assert summary["dice"] == {"mean": 1.0, "sd": 0.0, "median": 1.0, "n": 2}
+    counts = {"n": 2, "patients": 2}
+    figures = {"mean": 1.0, "sd": 0.0, "median": 1.0, "interval": [1.0, 1.0]}
+    assert summary["dice"] == {**figures, **counts}
 
 
 def test_a_case_without_a_partner_is_refused_by_name(tmp_path, capsys):
@@ -139,3 +141,73 @@ def test_outputs_that_would_overwrite_an_input_are_refused(tmp_path, capsys):
     assert run("evaluate", a, b, "--csv", b) == 2
     assert "overwrite" in capsys.readouterr().err
     assert b.read_bytes() == before
+
+
+def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Two methods and the reference on ED and ES of two patients; the second method is right."""
+    for case, shift in (("a_ED", 1), ("a_ES", 1), ("b_ED", 2), ("b_ES", 2)):
+        save(tmp_path / "old" / f"{case}.nii.gz", square(2 + shift))
+        save(tmp_path / "new" / f"{case}.nii.gz", square(2))
+        save(tmp_path / "ref" / f"{case}.nii.gz", square(2))
+    return tmp_path / "old", tmp_path / "new", tmp_path / "ref"
+
+
+def test_methods_are_set_side_by_side_with_intervals_over_patients(tmp_path, capsys):
+    old, new, ref = folders(tmp_path)
+    table = tmp_path / "summary.csv"
+    options = ("--dice-only", "--structure", "LV", "--by", "phase", "--summary", table)
+    assert run("evaluate", old, ref, "--against", f"newer={new}", *options) == 0
+    shown = capsys.readouterr().out
+    assert "Difference to old" in shown
+    assert "n 4 of 2 patients" in shown
+    assert "phase: ES" in shown
+    with table.open(newline="") as stream:
+        rows = {(r["method"], r["group"], r["figure"]): r for r in csv.DictReader(stream)}
+    row = rows["old", "", "dice"]
+    # Dice 2/3 and 1/3, two cases a patient; drawing two patients of two gives no other ends
+    found = [float(row[key]) for key in ("mean", "low", "high")]
+    assert found == pytest.approx([0.5, 1 / 3, 2 / 3])
+    assert (row["n"], row["patients"]) == ("4", "2")
+    assert float(rows["newer", "ES", "dice"]["mean"]) == 1.0
+
+
+def test_patients_and_groups_come_from_a_table(tmp_path, capsys):
+    old, _, ref = folders(tmp_path)
+    table = tmp_path / "groups.csv"
+    table.write_text("case,patient,vendor\na_ED,x,GE\na_ES,x,GE\nb_ED,x,Canon\nb_ES,x,Canon\n")
+    options = ("--dice-only", "--groups", table, "--by", "vendor", "--json", "-")
+    assert run("evaluate", old, ref, "--structure", "LV", *options) == 0
+    found = {s["group"]: s["dice"] for s in json.loads(capsys.readouterr().out)["summary"]}
+    assert found[None]["patients"] == 1
+    assert found[None]["interval"] is None
+    assert found["GE"]["mean"] == pytest.approx(2 / 3)
+    assert found["Canon"]["mean"] == pytest.approx(1 / 3)
+
+
+def test_a_picture_is_drawn(tmp_path):
+    old, new, ref = folders(tmp_path)
+    picture = tmp_path / "boxes.png"
+    options = ("--dice-only", "--by", "phase", "--figure", picture)
+    assert run("evaluate", old, ref, "--against", f"new={new}", *options) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (("--by", "vendor"), "Known are phase"),
+        (("--against", "new"), "NAME=PRED"),
+        (("--against", "old={new}"), "two methods are called 'old'"),
+        (("--against", "far={new}/away"), "no such file or folder"),
+        (("--groups", "{new}/../groups.csv"), "has no row for b_ED, b_ES"),
+    ],
+)
+def test_methods_and_groups_that_make_no_sense_are_refused_in_one_sentence(
+    tmp_path, capsys, extra, said
+):
+    old, new, ref = folders(tmp_path)
+    (tmp_path / "groups.csv").write_text("case\na_ED\na_ES\n")
+    assert run("evaluate", old, ref, *(text.format(new=new) for text in extra)) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1

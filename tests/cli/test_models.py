@@ -12,7 +12,7 @@ import pytest
 from cinelabel.cli.main import main
 from cinelabel.learning.config import parse
 from cinelabel.learning.run_folder import RunFolder
-from cinelabel.models.store import BUNDLED
+from cinelabel.models.store import BUNDLED, ModelStore
 from cinelabel.networks import build
 from cinelabel.networks.weights import get_weights, on_cpu
 
@@ -136,15 +136,46 @@ def test_versions_are_compared_on_the_same_cases_side_by_side(store, tmp_path, c
     data = drawn_case(tmp_path / "data")
     table = tmp_path / "scores.csv"
     arguments = ("compare", "toy-1", BUNDLED, "--data", f"phantom={data}", "--csv", table)
-    assert run_command(*arguments) == 0
+    assert run_command(*arguments, "--by", "pathology", "--fast") == 0
     shown = capsys.readouterr().out
     assert "ring_ED" in shown
-    assert "mean LV" in shown
+    assert "pathology: normal" in shown
+    assert "Difference to toy-1" in shown
     with table.open(newline="") as stream:
-        rows = [(row["group"], row["case"], row["structure"]) for row in csv.DictReader(stream)]
+        rows = [(row["method"], row["case"], row["structure"]) for row in csv.DictReader(stream)]
     assert sorted(rows) == sorted(
         (version, "ring_ED", name) for version in ("toy-1", BUNDLED) for name in ("LV", "MYO", "RV")
     )
+
+
+def test_each_member_of_a_version_is_scored_beside_what_they_find_together(store, tmp_path, capsys):
+    data = drawn_case(tmp_path / "data")
+    summary, figure = tmp_path / "summary.csv", tmp_path / "members.png"
+    outputs = ("--summary", summary, "--figure", figure)
+    assert run_command("members", BUNDLED, "--data", f"phantom={data}", *outputs) == 0
+    segmenters = [m.name for m in ModelStore().load(BUNDLED).card.members if m.role == "segmenter"]
+    together = ["average"] * (len(segmenters) > 1) + ["post-processed"]
+    with summary.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(dict.fromkeys(row["method"] for row in rows)) == segmenters + together
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "n 1 of 1 patient" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (("--by", "colour"), "Known are set, phase, vendor"),
+        (("--by", "vendor"), "no case of these data states its vendor"),
+        (("--csv", "same.csv", "--summary", "same.csv"), "name the same file"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused_before_it_begins(
+    store, tmp_path, capsys, extra, said
+):
+    data = drawn_case(tmp_path / "data")
+    assert run_command("compare", "toy-1", "--data", f"phantom={data}", *extra) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_data_to_compare_on_must_name_its_set(store, tmp_path, capsys):

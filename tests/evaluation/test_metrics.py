@@ -12,8 +12,6 @@ from cinelabel.core.errors import GridError, InputError, LabelError
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import LV, MYO, RV, STRUCTURES, LabelMap
 from cinelabel.evaluation.metrics import (
-    Score,
-    Statistics,
     assd_mm,
     dice,
     hd95_mm,
@@ -21,8 +19,8 @@ from cinelabel.evaluation.metrics import (
     match_folders,
     score_files,
     score_labels,
-    summarise,
 )
+from cinelabel.evaluation.summary import summarise
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
@@ -161,27 +159,22 @@ def test_empty_structures_are_counted_left_out_of_the_mean_and_penalised_in_a_se
     assert [score.empty for score in scores] == [None, None, "prediction", "reference", "both"]
 
 
-def test_statistics_are_mean_sample_deviation_and_median():
-    statistics = Statistics.of([0.5, None, 0.7, 0.9, 0.8])
-    assert statistics.mean == pytest.approx(0.725)
-    assert statistics.sd == pytest.approx(
-        math.sqrt((0.225**2 + 0.025**2 + 0.175**2 + 0.075**2) / 3)
-    )
-    assert statistics.median == pytest.approx(0.75)
-    assert statistics.n == 4
-    assert Statistics.of([0.5]).sd is None
-    assert Statistics.of([None]) is None
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_is_that_of_monai_with_its_empty_structures_left_out(seed):
+    import torch
+    from monai.metrics import DiceMetric
 
-
-def test_summaries_can_be_split_by_group():
-    scores = [
-        Score("a", "LV", 0.8, None, None, None, 100.0, group="one", distances=False),
-        Score("b", "LV", 0.6, None, None, None, 100.0, group="two", distances=False),
-    ]
-    means = {s.group: s.dice.mean for s in summarise(scores, by_group=True)}
-    assert means == {"one": 0.8, "two": 0.6}
-    assert summarise(scores)[0].dice.mean == pytest.approx(0.7)
-    assert summarise(scores)[0].penalised_hd95_mm is None
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, 4, (2, 9, 8, 5)).astype(np.uint8)
+    b[b == RV.value] = 0 if seed == 0 else RV.value
+    metric = DiceMetric(include_background=False, num_classes=4, ignore_empty=True)
+    expected = metric(torch.from_numpy(a[None, None]), torch.from_numpy(b[None, None]))[0].tolist()
+    for structure, value in zip(STRUCTURES, expected, strict=True):
+        found = dice(a, b, structure)
+        if found is None:
+            assert math.isnan(value)
+        else:
+            assert found == pytest.approx(value, abs=1e-6)
 
 
 def test_each_frame_of_a_cine_is_scored():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from cinelabel.evaluation.metrics import score_labels, summarise
+from cinelabel.evaluation.metrics import score_labels
 from cinelabel.evaluation.report import summary_table
+from cinelabel.evaluation.summary import summarise
 from cinelabel.phantom.cohort import make_study
 from cinelabel.segmentation import Segmenter
 from rich.console import Console

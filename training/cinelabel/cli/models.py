@@ -1,17 +1,22 @@
-"""`cinelabel models`: list, show, choose and publish model versions."""
+"""`cinelabel models`: list, show, choose, publish and score model versions."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from cinelabel.datasets import Case
+    from cinelabel.evaluation.metrics import Score
     from cinelabel.models.store import ModelStore
 
-app = typer.Typer(help="List, show, choose and publish model versions.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, choose, publish and score model versions.", no_args_is_help=True
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Store = Annotated[
@@ -19,6 +24,30 @@ Store = Annotated[
     typer.Option(
         "--store", help="Folder of the store (default: $CINELABEL_MODELS or the user's data)."
     ),
+]
+
+
+Data = Annotated[
+    list[str],
+    typer.Option("--data", metavar="SET=FOLDER", help="Labelled cases, e.g. acdc=/data/ACDC."),
+]
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Break down by set, phase, vendor, pathology, manner or grade; several if wanted."
+    ),
+]
+Hd95 = Annotated[bool, typer.Option("--hd95", help="Also HD95 and ASSD, which takes longer.")]
+Fast = Annotated[bool, typer.Option("--fast", help="One member alone, without mirroring.")]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", help="Write one row a method, case and structure.")
+]
+SummaryCsv = Annotated[
+    Path | None,
+    typer.Option("--summary", help="Write means and intervals as CSV, one figure a row."),
+]
+Figure = Annotated[
+    Path | None, typer.Option(help="Draw box plots as PNG, by the first grouping if there is one.")
 ]
 
 
@@ -134,40 +163,70 @@ def publish(
 @app.command()
 def compare(
     versions: Annotated[list[str], typer.Argument(metavar="VERSION...", help="Their names.")],
-    data: Annotated[
-        list[str],
-        typer.Option("--data", metavar="SET=FOLDER", help="Labelled cases, e.g. acdc=/data/ACDC."),
-    ],
-    csv_output: Annotated[
-        Path | None, typer.Option("--csv", help="Write one row a version, case and structure.")
-    ] = None,
+    data: Data,
+    by: By = None,
+    hd95: Hd95 = False,
+    fast: Fast = False,
+    csv_output: Csv = None,
+    summary_output: SummaryCsv = None,
+    figure: Figure = None,
     store: Store = None,
 ) -> None:
-    """Segment the same labelled cases with several versions and set their Dice side by side."""
+    """Segment the same labelled cases with several versions and set their Dice side by side.
+
+    A row a version (and group) with mean, deviation and a 95 % bootstrap
+    interval over patients.
+    """
     from cinelabel.cli import terminal
-    from cinelabel.datasets import cases
-    from cinelabel.evaluation.metrics import Score
-    from cinelabel.evaluation.report import comparison_table, write_scores_csv
     from cinelabel.evaluation.runs import segment_cases
     from cinelabel.segmentation import Segmenter
 
-    terminal.require_writable({"--csv": csv_output})
-    opened = _open(store)
-    found = [case for pair in data for case in cases(*_set_and_folder(pair)) if case.label]
-    compared: dict[str, list[Score]] = {}
+    outputs = _Outputs(csv_output, summary_output, figure)
+    outputs.require_writable()
+    opened, found = _open(store), _labelled_cases(data, by)
+    scores: list[Score] = []
     for version in dict.fromkeys(versions):
         segmenter = Segmenter(opened.load(version))
         with terminal.progress_bar(version) as progress:
-            results = segment_cases(segmenter, found, distances=False, progress=progress)
-        compared[version] = [score for result in results for score in result.scores]
-    if csv_output is not None:
-        rows = [
-            replace(score, group=version)
-            for version, scores in compared.items()
-            for score in scores
-        ]
-        write_scores_csv(csv_output, rows)
-    terminal.print_table(comparison_table(compared))
+            for result in segment_cases(
+                segmenter, found, method=version, fast=fast, distances=hd95, progress=progress
+            ):
+                scores += result.scores
+    outputs.show(scores, by or [], f"{', '.join(versions)}{' (fast)' * fast}")
+
+
+@app.command()
+def members(
+    version: Annotated[str, typer.Argument(help="Name of the version.")],
+    data: Data,
+    by: By = None,
+    hd95: Hd95 = False,
+    fast: Fast = False,
+    csv_output: Csv = None,
+    summary_output: SummaryCsv = None,
+    figure: Figure = None,
+    store: Store = None,
+) -> None:
+    """Score each member of a version alone, their average, and it after post-processing.
+
+    All labelled cases together, and by data set unless --by says otherwise.
+    """
+    from cinelabel.cli import terminal
+    from cinelabel.evaluation.runs import segment_cases
+    from cinelabel.segmentation import Segmenter
+
+    outputs = _Outputs(csv_output, summary_output, figure)
+    outputs.require_writable()
+    chosen, found = _open(store).load(version), _labelled_cases(data, by)
+    segmenter = Segmenter(chosen)
+    scores: list[Score] = []
+    with terminal.progress_bar(version) as progress:
+        for result in segment_cases(
+            segmenter, found, each_member=True, fast=fast, distances=hd95, progress=progress
+        ):
+            scores += result.scores
+    several = len({case.set for case in found}) > 1
+    outputs.show(scores, by or (["set"] if several else []), f"members of {chosen.name}")
 
 
 @app.command()
@@ -178,34 +237,84 @@ def motion(
     ] = None,
     studies: Annotated[int, typer.Option(help="Phantom studies, each in four manners.", min=1)] = 8,
     seed: Annotated[int, typer.Option(help="Of the first study.", min=0)] = 900_000,
+    fast: Fast = False,
+    csv_output: Csv = None,
+    summary_output: SummaryCsv = None,
     store: Store = None,
 ) -> None:
-    """Show what motion costs a version: Dice and sharpness of phantom slices by grade."""
-    from cinelabel.cli import terminal
+    """Show what motion costs a version: Dice of phantom slices by grade, each member and all.
 
-    terminal.require_writable({"FIGURE": figure})
-    from cinelabel.evaluation.motion import grade_slices, motion_figure, motion_table
+    Rows are each member alone, their average, and it after post-processing,
+    on the labelled slices at ED and ES; of each slice the structures it has.
+    """
+    from cinelabel.cli import terminal
+    from cinelabel.evaluation.motion import grade_slices, motion_figure, motion_table, scores_of
     from cinelabel.segmentation import Segmenter
 
+    outputs = _Outputs(csv_output, summary_output, None)
+    outputs.require_writable({"FIGURE": figure})
     chosen = _open(store).load(version)
     with terminal.progress_bar("studies") as progress:
         slices = grade_slices(
-            Segmenter(chosen), range(seed, seed + studies), progress=progress
+            Segmenter(chosen), range(seed, seed + studies), fast=fast, progress=progress
         )
     title = f"{chosen.name} on {studies} phantom studies in four manners of breathing, ED and ES"
     motion_figure(figure, slices, title=title)
     terminal.print_table(motion_table(slices))
+    outputs.show(scores_of(slices), ["grade"], title)
 
 
-def _set_and_folder(pair: str) -> tuple[str, Path]:
+@dataclass(frozen=True)
+class _Outputs:
+    """Where scores go besides the terminal."""
+
+    csv: Path | None
+    summary: Path | None
+    figure: Path | None
+
+    def require_writable(self, others: Mapping[str, Path] | None = None) -> None:
+        """Raise OutputError before long work whose result could not be kept."""
+        from cinelabel.cli import terminal
+
+        own = {"--csv": self.csv, "--summary": self.summary, "--figure": self.figure}
+        terminal.require_writable({**own, **(others or {})})
+
+    def show(self, scores: Sequence[Score], by: list[str], title: str) -> None:
+        """Write what was asked for, and print the tables."""
+        from cinelabel.cli import terminal
+        from cinelabel.evaluation import report
+        from cinelabel.evaluation.summary import summarise
+
+        summaries = summarise(scores, by)
+        if self.csv is not None:
+            report.write_scores_csv(self.csv, scores)
+        if self.summary is not None:
+            report.write_summary_csv(self.summary, summaries)
+        if self.figure is not None:
+            from cinelabel.evaluation.boxes import scores_figure
+
+            scores_figure(self.figure, scores, by=by[0] if by else None, title=title)
+        for table in report.score_tables(scores, summaries):
+            terminal.print_table(table)
+
+
+def _labelled_cases(data: list[str], by: list[str] | None) -> list[Case]:
+    """The labelled cases of `SET=FOLDER`s, which must have every grouping."""
+    from cinelabel.cli import terminal
     from cinelabel.core.errors import InputError
+    from cinelabel.datasets import cases
+    from cinelabel.evaluation.groups import GROUPINGS, of_case
 
-    name, equals, folder = pair.partition("=")
-    if not equals or not folder:
-        raise InputError(
-            f"'{pair}' is not SET=FOLDER", remedy="For example --data phantom=studies"
-        )
-    return name, Path(folder)
+    pairs = [terminal.named_path(pair, "--data", "SET=FOLDER") for pair in data]
+    found = [case for name, folder in pairs for case in cases(name, folder) if case.label]
+    if not found:
+        raise InputError("no labelled case is there", where=" ".join(data))
+    for name in by or ():
+        if name not in GROUPINGS:
+            raise InputError(f"'{name}' is no grouping", remedy=f"Known are {', '.join(GROUPINGS)}")
+        if not any(name in of_case(case).groups for case in found):
+            raise InputError(f"no case of these data states its {name}", where=" ".join(data))
+    return found
 
 
 def _current(store: ModelStore) -> str | None:

@@ -7,7 +7,9 @@ labelled) and `<name>/truth.json`, whose `ed` and `es` count frames from 0.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.labels import CANONICAL, STRUCTURES
@@ -15,6 +17,10 @@ from cinelabel.datasets.case import Case, existing, reject_twins, visible
 
 NAME = "phantom"
 LABEL_MAP = CANONICAL
+MANNERS: Mapping[str, str] = MappingProxyType(
+    {"full_hold": "full breath-hold", "half_hold": "half breath-hold"}
+)
+"""Manners of breathing in the words of CMRxMotion, where a phantom's truth has others."""
 
 
 def cases(root: Path) -> list[Case]:
@@ -38,7 +44,9 @@ def _study(path: Path) -> list[Case]:
     if phases["ED"] == phases["ES"]:
         del phases["ES"]
     label = existing(path.with_name(f"{name}_gt.nii.gz"))
-    details = {"group": str(truth["group"])} if "group" in truth else {}
+    details = {key: str(truth[key]) for key in ("group", "manner", "grade") if key in truth}
+    if "manner" in details:
+        details["manner"] = MANNERS.get(details["manner"], details["manner"])
     return [
         Case(
             NAME,

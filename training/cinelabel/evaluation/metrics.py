@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +33,9 @@ class Score:
 
     `dice`, `hd95_mm` and `assd_mm` are None where `empty` says which side lacks the structure;
     the distances are also None where they were not asked for. `diagonal_mm` is the image diagonal,
-    the penalty of the second HD95 figure.
+    the penalty of the second HD95 figure. `method` is what made the prediction; `patient` whose the
+    case is (empty: the case is a patient of its own); `groups` maps groupings, such as the vendor,
+    to the case's group.
     """
 
     case: str
@@ -44,8 +46,10 @@ class Score:
     empty: Empty | None
     diagonal_mm: float
     frame: int | None = None
-    group: str | None = None
     distances: bool = True
+    method: str = ""
+    patient: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def penalised_dice(self) -> float | None:
@@ -64,8 +68,10 @@ class Score:
     def as_dict(self) -> dict[str, Any]:
         """One JSON-ready row."""
         return {
+            "method": self.method,
             "case": self.case,
-            "group": self.group,
+            "patient": self.patient or self.case,
+            "groups": dict(self.groups),
             "frame": self.frame,
             "structure": self.structure,
             "dice": self.dice,
@@ -75,66 +81,6 @@ class Score:
             "penalised_dice": self.penalised_dice,
             "penalised_hd95_mm": self.penalised_hd95_mm,
         }
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean, sample standard deviation (None for a single value), median and count."""
-
-    mean: float
-    sd: float | None
-    median: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> Statistics | None:
-        """Statistics of the values that exist; None where there is none."""
-        present = np.asarray([value for value in values if value is not None], dtype=np.float64)
-        if present.size == 0:
-            return None
-        sd = float(present.std(ddof=1)) if present.size > 1 else None
-        return cls(float(present.mean()), sd, float(np.median(present)), int(present.size))
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """JSON-ready form."""
-        return {"mean": self.mean, "sd": self.sd, "median": self.median, "n": self.n}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All scores of one structure (in one group): figures without empties, and penalised ones."""
-
-    structure: str
-    group: str | None
-    n_empty_prediction: int
-    n_empty_reference: int
-    n_empty_both: int
-    dice: Statistics | None
-    hd95_mm: Statistics | None
-    assd_mm: Statistics | None
-    penalised_dice: Statistics | None
-    penalised_hd95_mm: Statistics | None
-
-    @property
-    def n_empty(self) -> int:
-        """How many scores were left out of the mean."""
-        return self.n_empty_prediction + self.n_empty_reference + self.n_empty_both
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        figures = ("dice", "hd95_mm", "assd_mm", "penalised_dice", "penalised_hd95_mm")
-        row: dict[str, Any] = {
-            "structure": self.structure,
-            "group": self.group,
-            "n_empty": self.n_empty,
-            "n_empty_prediction": self.n_empty_prediction,
-            "n_empty_reference": self.n_empty_reference,
-            "n_empty_both": self.n_empty_both,
-        }
-        for name in figures:
-            statistics: Statistics | None = getattr(self, name)
-            row[name] = statistics.as_dict() if statistics is not None else None
-        return row
 
 
 def empty_side(prediction: np.ndarray, reference: np.ndarray) -> Empty | None:
@@ -227,7 +173,6 @@ def score_labels(
     labelled_frames_only: bool = False,
     scored_slices: Mapping[str, Sequence[int]] | None = None,
     distances: bool = True,
-    group: str | None = None,
 ) -> list[Score]:
     """Scores of each structure in each frame of two label arrays on one grid.
 
@@ -270,9 +215,7 @@ def score_labels(
             if scored_slices is not None:
                 keep = list(scored_slices[structure.name])
                 volumes = (_only_slices(pair[0], keep), _only_slices(pair[1], keep))
-            scores.append(
-                _score_structure(*volumes, grid, structure, case, frame, group, distances)
-            )
+            scores.append(_score_structure(*volumes, grid, structure, case, frame, distances))
     return scores
 
 
@@ -307,15 +250,6 @@ def score_files(
         labelled_frames_only=labelled_frames_only,
         distances=distances,
     )
-
-
-def summarise(scores: Sequence[Score], *, by_group: bool = False) -> list[Summary]:
-    """One summary a structure (and group), in the order in which they first occur."""
-    buckets: dict[tuple[str | None, str], list[Score]] = {}
-    for score in scores:
-        key = (score.group if by_group else None, score.structure)
-        buckets.setdefault(key, []).append(score)
-    return [_summary(group, name, bucket) for (group, name), bucket in buckets.items()]
 
 
 def match_folders(prediction: Path, reference: Path) -> list[tuple[str, Path, Path]]:
@@ -388,7 +322,6 @@ def _score_structure(
     structure: Structure,
     case: str,
     frame: int | None,
-    group: str | None,
     distances: bool,
 ) -> Score:
     spacing = [float(value) for value in grid.spacing]
@@ -406,22 +339,5 @@ def _score_structure(
         empty=empty_side(prediction == structure.value, reference == structure.value),
         diagonal_mm=image_diagonal_mm(prediction.shape, spacing),
         frame=frame,
-        group=group,
         distances=distances,
-    )
-
-
-def _summary(group: str | None, structure: str, scores: Sequence[Score]) -> Summary:
-    empties = [score.empty for score in scores]
-    return Summary(
-        structure=structure,
-        group=group,
-        n_empty_prediction=empties.count("prediction"),
-        n_empty_reference=empties.count("reference"),
-        n_empty_both=empties.count("both"),
-        dice=Statistics.of([score.dice for score in scores]),
-        hd95_mm=Statistics.of([score.hd95_mm for score in scores]),
-        assd_mm=Statistics.of([score.assd_mm for score in scores]),
-        penalised_dice=Statistics.of([score.penalised_dice for score in scores]),
-        penalised_hd95_mm=Statistics.of([score.penalised_hd95_mm for score in scores]),
     )

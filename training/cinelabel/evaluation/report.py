@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cinelabel.core.files import atomic_write
 from cinelabel.evaluation.figures import curve_figure, overlay_figure
-from cinelabel.evaluation.metrics import Score, Statistics, Summary, summarise
+from cinelabel.evaluation.metrics import Score
+from cinelabel.evaluation.summary import FIGURES, Bootstrap, Statistics, Summary
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from cinelabel.core.measures import Measures
 
-POLICY = (
-    "structures that are empty on one or both sides are counted and left out of the mean; "
-    "penalised: exactly one side empty scores Dice 0 and HD95 = image diagonal, "
-    "both empty is not applicable"
+POLICY = "structures that are empty on one or both sides are counted and left out of the mean"
+PENALTY = (
+    "structures that one side alone has score Dice 0 and HD95 = image diagonal, both empty is not "
+    "applicable"
 )
+INTERVAL = f"[{100 * Bootstrap().level:g} % bootstrap interval of the mean, patients resampled]"
+SPREAD = f"mean ± standard deviation over cases; {INTERVAL}"
+FIRST_COLUMN = 20
+"""Least characters of the first column, which names the rows."""
+MOST_CASE_ROWS = 80
+"""Longest table of single cases that is worth printing."""
 
 MEASURE_ROWS: tuple[tuple[str, str, str, int], ...] = (
     ("lv_edv_ml", "LV EDV", "ml", 1),
@@ -35,8 +43,9 @@ MEASURE_ROWS: tuple[tuple[str, str, str, int], ...] = (
 )
 
 SCORE_COLUMNS = (
+    "method",
     "case",
-    "group",
+    "patient",
     "frame",
     "structure",
     "dice",
@@ -46,101 +55,139 @@ SCORE_COLUMNS = (
     "penalised_dice",
     "penalised_hd95_mm",
 )
+SUMMARY_COLUMNS = (
+    *("method", "by", "group", "structure"),
+    *("n_empty", "n_empty_prediction", "n_empty_reference", "n_empty_both"),
+    *("figure", "mean", "sd", "median", "n", "patients", "low", "high"),
+)
 
 
-def summary_table(summaries: Sequence[Summary]) -> Table:
-    """Mean, spread and median a structure, empties counted, and the penalised figures."""
-    from rich.table import Table
+def score_tables(scores: Sequence[Score], summaries: Sequence[Summary]) -> list[Table]:
+    """What a reader of the terminal is shown: cases while they are few, summaries, differences.
 
-    grouped = any(summary.group is not None for summary in summaries)
-    distances = any(summary.penalised_hd95_mm is not None for summary in summaries)
-    table = Table(title="Agreement", title_justify="left", caption=POLICY, caption_justify="left")
-    if grouped:
-        table.add_column("Group")
-    table.add_column("Structure")
-    headings = ["n", "Dice", "median"]
-    headings += ["HD95 mm", "median", "ASSD mm"] if distances else []
-    headings += ["empty", "Dice penalised"] + (["HD95 penalised"] if distances else [])
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    The second, penalised figure is a table of its own, left out where it equals the first.
+    summaries: of the scores, as by `summarise`.
+    """
+    tables = []
+    if len({(score.case, score.frame, score.method) for score in scores}) <= MOST_CASE_ROWS:
+        tables.append(cases_table(scores))
+    tables.append(summary_table(summaries))
+    if any(summary.n_empty_prediction + summary.n_empty_reference for summary in summaries):
+        tables.append(summary_table(summaries, penalised=True))
+    gains = difference_table(scores)
+    return tables if gains is None else [*tables, gains]
+
+
+def summary_table(summaries: Sequence[Summary], *, penalised: bool = False) -> Table:
+    """Methods in rows, Dice and HD95 of each structure in columns (Gong et al. 2022, Tables 2, 3).
+
+    Below each mean and deviation the interval over patients; the best mean of two or more methods
+    is bold. With groups there is a section a group. penalised: the second figure, which scores
+    structures that one side alone has, in place of that which leaves them out.
+    """
+    names = list(dict.fromkeys(summary.structure for summary in summaries))
+    figures = [("penalised_dice" if penalised else "dice", "Dice", 3)]
+    if any(summary.penalised_hd95_mm is not None for summary in summaries):
+        figures.append(("penalised_hd95_mm" if penalised else "hd95_mm", "HD95 mm", 2))
+    table = _figures_table(
+        "Empty structures scored as failures" if penalised else "Agreement",
+        f"{SPREAD}; {PENALTY if penalised else POLICY}",
+        [f"{heading}\n{name}" for _, heading, _ in figures for name in names],
+    )
+    sections: dict[tuple[str | None, str | None], dict[str, dict[str, Summary]]] = {}
     for summary in summaries:
-        row = [summary.group or ""] if grouped else []
-        row += [summary.structure, str(summary.dice.n if summary.dice else 0)]
-        row += [_mean_sd(summary.dice, 3), _number(_median(summary.dice), 3)]
-        if distances:
-            row += [_mean_sd(summary.hd95_mm, 1), _number(_median(summary.hd95_mm), 1)]
-            row += [_mean_sd(summary.assd_mm, 2)]
-        row += [str(summary.n_empty), _number(_mean(summary.penalised_dice), 3)]
-        if distances:
-            row += [_number(_mean(summary.penalised_hd95_mm), 1)]
-        table.add_row(*row)
+        section = sections.setdefault((summary.by, summary.group), {})
+        section.setdefault(summary.method, {})[summary.structure] = summary
+    grouped, several = len(sections) > 1, len({summary.method for summary in summaries}) > 1
+    for (by, group), methods in sections.items():
+        heading = "all cases" if by is None else f"{by}: {group}"
+        if grouped and several:
+            table.add_row(_plain(heading, "bold"))
+        for method, found in methods.items():
+            name = method if several or not grouped else heading
+            cells = [
+                _figure_cell(found.get(structure), [m.get(structure) for m in methods.values()], *f)
+                for f in ((key, digits) for key, _, digits in figures)
+                for structure in names
+            ]
+            table.add_row(_row_head(name, found, penalised), *cells)
+        table.add_section()
     return table
 
 
+def difference_table(scores: Sequence[Score]) -> Table | None:
+    """What each further method gains on the first: mean of paired differences, with its interval.
+
+    Pairs are scores of one case, frame and structure; penalised figures, so that a method does not
+    gain by finding nothing. None where there is one method alone.
+    """
+    methods = list(dict.fromkeys(score.method for score in scores))
+    if len(methods) < 2:
+        return None
+    names = list(dict.fromkeys(score.structure for score in scores))
+    figures = [("penalised_dice", "Dice", 3)]
+    if any(score.distances for score in scores):
+        figures.append(("penalised_hd95_mm", "HD95 mm", 2))
+    table = _figures_table(
+        f"Difference to {methods[0]}",
+        f"mean over the same cases; {INTERVAL}; {PENALTY}",
+        [f"{heading}\n{name}" for _, heading, _ in figures for name in names],
+    )
+    for method in methods[1:]:
+        cells = [
+            _statistics_cell(_differences(scores, methods[0], method, name, key), digits, gain=True)
+            for key, _, digits in figures
+            for name in names
+        ]
+        table.add_row(method, *cells)
+    return table
+
+
+def _differences(
+    scores: Sequence[Score], first: str, second: str, structure: str, figure: str
+) -> Statistics | None:
+    """Statistics of second minus first over the cases in which both have the figure."""
+    of_first, of_second = (
+        {(s.case, s.frame): s for s in scores if (s.method, s.structure) == (method, structure)}
+        for method in (first, second)
+    )
+    gains, patients = [], []
+    for key in of_first.keys() & of_second.keys():
+        before, after = getattr(of_first[key], figure), getattr(of_second[key], figure)
+        gains.append(None if before is None or after is None else after - before)
+        patients.append(of_first[key].patient or of_first[key].case)
+    return Statistics.of(gains, patients)
+
+
 def cases_table(scores: Sequence[Score]) -> Table:
-    """One row a case and frame: Dice and HD95 of each structure, or which side is empty."""
+    """Rows of a case and frame, one a method: Dice and HD95 a structure, or which side is empty."""
     from rich.table import Table
 
     names = list(dict.fromkeys(score.structure for score in scores))
     distances = any(score.distances for score in scores)
-    rows: dict[tuple[str, int | None], dict[str, Score]] = {}
+    methods = list(dict.fromkeys(score.method for score in scores))
+    cases = dict.fromkeys((score.case, score.frame) for score in scores)
+    rows: dict[tuple[str, int | None, str], dict[str, Score]] = {
+        (*case, method): {} for case in cases for method in methods
+    }
     for score in scores:
-        rows.setdefault((score.case, score.frame), {})[score.structure] = score
-    framed = any(frame is not None for _, frame in rows)
+        rows[score.case, score.frame, score.method][score.structure] = score
+    framed = any(frame is not None for _, frame in cases)
     table = Table(title="Cases", title_justify="left")
     table.add_column("Case", overflow="fold")
+    if len(methods) > 1:
+        table.add_column("Method", overflow="fold")
     if framed:
         table.add_column("Frame", justify="right")
     for kind in ("Dice", "HD95 mm") if distances else ("Dice",):
         for name in names:
             table.add_column(f"{kind} {name}", justify="right")
-    for (case, frame), found in rows.items():
-        cells = [case] + ([str(frame)] if framed else [])
+    for (case, frame, method), found in rows.items():
+        cells = [case] + ([method] if len(methods) > 1 else []) + ([str(frame)] if framed else [])
         cells += [_dice_cell(found.get(name)) for name in names]
         if distances:
             cells += [_number(found[name].hd95_mm if name in found else None, 1) for name in names]
         table.add_row(*cells)
-    return table
-
-
-def comparison_table(versions: Mapping[str, Sequence[Score]]) -> Table:
-    """One row a case and frame, one column a version: Dice of each structure, empty sides as 0.
-
-    Below the cases, mean and spread of each structure over them, and their number.
-    """
-    from rich.table import Table
-
-    everything = [score for scores in versions.values() for score in scores]
-    names = list(dict.fromkeys(score.structure for score in everything))
-    rows = list(dict.fromkeys((score.case, score.frame) for score in everything))
-    table = Table(
-        title="Dice " + " / ".join(names),
-        title_justify="left",
-        caption="an empty side scores 0; - where the set annotates nothing or both are empty",
-        caption_justify="left",
-    )
-    table.add_column("Case", overflow="fold")
-    found = {
-        version: {(s.case, s.frame, s.structure): s.penalised_dice for s in scores}
-        for version, scores in versions.items()
-    }
-    for version in versions:
-        table.add_column(version, justify="right", no_wrap=True)
-    for case, frame in rows:
-        cells = [
-            " ".join(_number(values.get((case, frame, name)), 3) for name in names)
-            for values in found.values()
-        ]
-        table.add_row(case if frame is None else f"{case} frame {frame}", *cells)
-    table.add_section()
-    for name in names:
-        cells = []
-        for scores in versions.values():
-            values = [score.penalised_dice for score in scores if score.structure == name]
-            statistics = Statistics.of(values)
-            count = f" (n {statistics.n})" if statistics else ""
-            cells.append(_mean_sd(statistics, 3) + count)
-        table.add_row(f"mean {name}", *cells)
     return table
 
 
@@ -176,34 +223,63 @@ def measures_table(measures: Mapping[str, Measures], *, title: str = "Measures")
 
 
 def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
-    """One row a case, frame and structure; empty cells where there is no value. OutputError."""
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.DictWriter(stream, SCORE_COLUMNS)
-        writer.writeheader()
-        writer.writerows(score.as_dict() for score in scores)
+    """One row a method, case, frame and structure, groupings as columns. Raises OutputError.
+
+    Cells are empty where there is no value.
+    """
+    groupings = list(dict.fromkeys(name for score in scores for name in score.groups))
+    rows = (
+        {
+            **{key: value for key, value in score.as_dict().items() if key != "groups"},
+            **score.groups,
+        }
+        for score in scores
+    )
+    _write_csv(path, [*SCORE_COLUMNS[:3], *groupings, *SCORE_COLUMNS[3:]], rows)
+
+
+def write_summary_csv(path: Path, summaries: Sequence[Summary]) -> None:
+    """One row a method, group, structure and figure. Raises OutputError.
+
+    Groups are empty in rows of all cases; `low` and `high` are the interval's ends.
+    """
+    rows = []
+    for summary in summaries:
+        head = {name: getattr(summary, name) for name in SUMMARY_COLUMNS[:8]}
+        for figure in FIGURES:
+            statistics: Statistics | None = getattr(summary, figure)
+            if statistics is not None:
+                found = statistics.as_dict()
+                low, high = found.pop("interval") or (None, None)
+                rows.append({**head, "figure": figure, **found, "low": low, "high": high})
+    _write_csv(path, SUMMARY_COLUMNS, rows)
 
 
 def write_measures_csv(path: Path, measures: Mapping[str, Measures]) -> None:
     """One row a study with its measures (not the curves). Raises OutputError."""
     keys = [key for key, *_ in MEASURE_ROWS] + ["ed", "es"]
+    rows = (
+        {"study": name, **{key: getattr(value, key) for key in keys}}
+        for name, value in measures.items()
+    )
+    _write_csv(path, ["study", *keys], rows)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
-        writer = csv.DictWriter(stream, ["study", *keys])
+        writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        for name, value in measures.items():
-            writer.writerow({"study": name, **{key: getattr(value, key) for key in keys}})
+        writer.writerows(rows)
 
 
-def scores_as_dict(scores: Sequence[Score], *, by_group: bool = False) -> dict[str, Any]:
+def scores_as_dict(scores: Sequence[Score], summaries: Sequence[Summary]) -> dict[str, Any]:
     """Cases, summaries and the policy for empty structures, JSON-ready."""
     return {
-        "policy": POLICY,
-        "summary": [summary.as_dict() for summary in summarise(scores, by_group=by_group)],
+        "policy": f"{POLICY}; {PENALTY}",
+        "summary": [summary.as_dict() for summary in summaries],
         "cases": [score.as_dict() for score in scores],
     }
 
@@ -220,19 +296,75 @@ def _dice_cell(score: Score | None) -> str:
     return _number(score.dice, 3)
 
 
-def _mean(statistics: Statistics | None) -> float | None:
-    return None if statistics is None else statistics.mean
+def _figures_table(title: str, caption: str, columns: Sequence[str]) -> Table:
+    """A table with named rows and columns of figures; wraps where the terminal is narrow."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+    )
+    table.add_column("", overflow="fold", min_width=FIRST_COLUMN)
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    return table
 
 
-def _median(statistics: Statistics | None) -> float | None:
-    return None if statistics is None else statistics.median
+def _row_head(name: str, found: Mapping[str, Summary], penalised: bool) -> Text:
+    """The name of a row, how many cases and patients it is of, and how many were left out."""
+    figures = {k: s.penalised_dice if penalised else s.dice for k, s in found.items()}
+    left_out = {k: s.n_empty_both if penalised else s.n_empty for k, s in found.items()}
+    scored = {k: (f.n if f else 0) + left_out[k] for k, f in figures.items()}
+    patients = max((f.patients for f in figures.values() if f), default=0)
+    alike = len(set(scored.values())) == 1
+    told = str(max(scored.values())) if alike else ", ".join(f"{k} {n}" for k, n in scored.items())
+    text = _plain(f"{name}\n" if name else "")
+    text += _plain(f"n {told} of {patients} patient{'s' * (patients != 1)}", "dim")
+    if any(left_out.values()):
+        shown = ", ".join(f"{structure} {n}" for structure, n in left_out.items() if n)
+        text += _plain(f"\nleft out: {shown}", "dim")
+    return text
 
 
-def _mean_sd(statistics: Statistics | None, digits: int) -> str:
+def _figure_cell(
+    summary: Summary | None, rivals: Sequence[Summary | None], figure: str, digits: int
+) -> Text:
+    """A figure of a row, bold where it is the best of two or more."""
+    statistics: Statistics | None = getattr(summary, figure, None)
+    means = [value.mean for rival in rivals if (value := getattr(rival, figure, None)) is not None]
+    best = (max if "dice" in figure else min)(means, default=None)
+    won = len(means) > 1 and statistics is not None and statistics.mean == best
+    return _statistics_cell(statistics, digits, style="bold" if won else "")
+
+
+def _statistics_cell(
+    statistics: Statistics | None, digits: int, *, style: str = "", gain: bool = False
+) -> Text:
+    """Mean and deviation (of a gain the mean with its sign), and the interval in a second line."""
     if statistics is None:
-        return "-"
+        return _plain("-")
+    shown = f"{statistics.mean:+.{digits}f}" if gain else _mean_sd(statistics, digits)
+    text = _plain(shown, style)
+    if statistics.interval is not None:
+        low, high = statistics.interval
+        text += _plain(f"\n[{low:.{digits}f}, {high:.{digits}f}]", "dim")
+    return text
+
+
+def _mean_sd(statistics: Statistics, digits: int) -> str:
     spread = "" if statistics.sd is None else f" ± {statistics.sd:.{digits}f}"
     return f"{statistics.mean:.{digits}f}{spread}"
+
+
+def _plain(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text.assemble((text, style))
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -242,12 +374,14 @@ def _number(value: float | None, digits: int) -> str:
 __all__ = [
     "POLICY",
     "cases_table",
-    "comparison_table",
+    "difference_table",
     "curve_figure",
     "measures_table",
+    "score_tables",
     "overlay_figure",
     "scores_as_dict",
     "summary_table",
     "write_measures_csv",
     "write_scores_csv",
+    "write_summary_csv",
 ]
