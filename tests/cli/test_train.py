@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -61,6 +62,21 @@ def test_a_wrong_configuration_ends_with_code_2_naming_the_key(config, capsys):
     captured = capsys.readouterr()
     assert "tiny.yaml: 'batch_size'" in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_folders_of_data_sets_are_given_on_the_command_line(config, monkeypatch, capsys):
+    given = []
+
+    def stopped(settings, folder):
+        given.append(settings.data.roots)
+        return supervised.TrainResult(folder, 1, False, {})
+
+    monkeypatch.setattr(supervised, "train", stopped)
+    config.write_text(yaml.safe_dump(TINY | {"data": {"source": "sets", "size": 32}}))
+    assert run_command(config, "--data", "acdc=a", "--data", "mnms=b") == 130
+    assert given == [{"acdc": Path("a"), "mnms": Path("b")}]
+    assert run_command(config, "--data", "acdc") == 2
+    assert "--data: 'acdc' is not SET=DIR" in capsys.readouterr().err
 
 
 def test_what_training_needs_is_said_where_it_is_not_installed(config, monkeypatch, capsys):

@@ -9,21 +9,30 @@ import torch
 from cinelabel.learning.losses import (
     deep_supervision_loss,
     dice_cross_entropy,
-    level_weights,
     example_dice,
+    level_weights,
 )
 
 
-def test_the_loss_and_its_gradient_are_those_of_monai():
+@pytest.mark.parametrize("shape", [(8, 6), (4, 8, 6)], ids=["slices", "stacks"])
+@pytest.mark.parametrize(("dice", "cross_entropy"), [(1.0, 1.0), (0.6, 0.4)])
+def test_the_loss_and_its_gradient_are_those_of_monai(shape, dice, cross_entropy):
     from monai.losses import DiceCELoss
 
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 4, 8, 6, generator=generator, requires_grad=True)
-    labels = torch.randint(0, 4, (3, 8, 6), generator=generator)
-    reference = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+    logits = torch.randn(3, 4, *shape, generator=generator, requires_grad=True)
+    labels = torch.randint(0, 4, (3, *shape), generator=generator)
+    reference = DiceCELoss(
+        softmax=True,
+        to_onehot_y=True,
+        include_background=False,
+        batch=True,
+        lambda_dice=dice,
+        lambda_ce=cross_entropy,
+    )
     expected = reference(logits, labels[:, None].float())
     (expected_gradient,) = torch.autograd.grad(expected, logits)
-    found = dice_cross_entropy(logits, labels)
+    found = dice_cross_entropy(logits, labels, dice, cross_entropy)
     (gradient,) = torch.autograd.grad(found, logits)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradient, expected_gradient)
@@ -62,6 +71,17 @@ def test_deep_supervision_compares_each_level_with_every_second_label():
     )
 
 
+def test_levels_of_stacks_are_compared_along_each_axis_by_their_own_stride():
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 4, (2, 4, 8, 8), generator=generator)
+    sizes = ((4, 8, 8), (4, 4, 4), (2, 2, 2), (1, 1, 1))
+    levels = [torch.randn(2, 4, *size, generator=generator) for size in sizes]
+    expected = 4 / 7 * dice_cross_entropy(levels[0], labels)
+    expected += 2 / 7 * dice_cross_entropy(levels[1], labels[:, :, ::2, ::2])
+    expected += 1 / 7 * dice_cross_entropy(levels[2], labels[:, ::2, ::4, ::4])
+    torch.testing.assert_close(deep_supervision_loss(levels, labels), expected)
+
+
 def test_dice_of_a_slice_is_worked_out_by_hand_and_nan_where_a_structure_is_nowhere():
     truth = torch.tensor([[[1, 1], [2, 0]], [[0, 0], [0, 0]]])
     predicted = torch.tensor([[[1, 0], [2, 2]], [[0, 1], [0, 0]]])
@@ -71,3 +91,9 @@ def test_dice_of_a_slice_is_worked_out_by_hand_and_nan_where_a_structure_is_nowh
     assert found[1, 0].item() == 0.0
     assert torch.isnan(found[0, 2])
     assert torch.isnan(found[1, 1:]).all()
+
+
+def test_dice_of_a_stack_is_taken_over_its_slices_together():
+    truth = torch.tensor([[[[1, 1], [0, 0]], [[0, 0], [0, 0]]]])
+    predicted = torch.tensor([[[[1, 1], [0, 0]], [[1, 1], [0, 0]]]])
+    assert example_dice(predicted, truth, 2).tolist() == [[pytest.approx(2 * 2 / (4 + 2))]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from cinelabel.core.errors import OutputError, RunError
@@ -87,6 +90,41 @@ def test_a_folder_begun_with_another_configuration_is_refused_naming_the_key(tmp
         folder.begin(make_config(optimiser={"lr": 0.5}))
     folder.begin(make_config(threads=2))
     assert folder.config().threads == 2
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, make_config):
+    (tmp_path / "thesis.docx").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(RunError, match="no folder of a run and it is not empty"):
+            RunFolder(path).begin(make_config())
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis.docx", "file"}
+
+
+LOCKED = """
+import sys
+from pathlib import Path
+from cinelabel.learning.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).alone():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_cannot_train_in_one_folder_and_a_killed_one_locks_nothing(tmp_path):
+    command = [sys.executable, "-c", LOCKED, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        with (
+            pytest.raises(RunError, match="another process is training"),
+            RunFolder(tmp_path).alone(),
+        ):
+            pass
+        other.kill()
+        other.wait()
+    with RunFolder(tmp_path).alone():
+        pass
 
 
 def test_an_unfinished_run_has_no_summary(tmp_path):

@@ -14,6 +14,7 @@ from cinelabel.core.errors import RunError
 from cinelabel.learning.loop import AveragedWeights, Interruption, make_optimiser
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.learning.supervised import score_names, train
+from cinelabel.networks import build
 
 
 class Crash(Exception):
@@ -205,6 +206,23 @@ def test_optimisers_are_those_of_the_configuration(make_config):
     assert isinstance(sgd, torch.optim.SGD)
     group = sgd.param_groups[0]
     assert (group["nesterov"], group["momentum"], group["weight_decay"]) == (True, 0.99, 3e-5)
+
+
+def test_offsets_of_deformable_convolutions_learn_at_their_own_rate(
+    tmp_path, make_config, caches, reporter
+):
+    network = {"features": [4, 8, 12], "deformable_bottleneck": True}
+    settings = {"lr": 0.01, "offsets_lr": 0.1}
+    config = make_config(network=network, optimiser=settings, schedule={"warmup": 0}, steps=1)
+    module = build(config.network)
+    groups = make_optimiser(config.optimiser, module).param_groups
+    assert [group["scale"] for group in groups] == [1.0, 0.1]
+    offsets = {id(p) for name, p in module.named_parameters() if ".sampling." in name}
+    assert {id(p) for p in groups[1]["params"]} == offsets
+    assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+    train(config, tmp_path / "run", reporter=reporter, caches=caches)
+    found = RunFolder(tmp_path / "run").latest_checkpoint()
+    assert [g["lr"] for g in found.optimiser["param_groups"]] == pytest.approx([0.01, 0.001])
 
 
 def test_scores_are_named_after_the_structures():
