@@ -13,7 +13,10 @@ import typer
 from cinelabel import __version__
 from cinelabel.core.errors import CineLabelError
 
-COMMANDS = ("segment", "measure", "evaluate", "serve", "demo", "phantom", "data", "train", "models")
+COMMANDS = (
+    *("segment", "measure", "evaluate", "serve", "demo", "phantom", "data", "train"),
+    *("crossvalidate", "ensemble", "models"),
+)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
