@@ -1,4 +1,4 @@
-"""A training so small that it takes a second: squares of one to three, seen through noise."""
+"""Trainings so small that they take a second: squares seen through noise, and tiny public sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -40,6 +41,41 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> tuple[SliceCache, SliceC
         SliceCache.open(write_cache(folder / "training", 24, 1), 4),
         SliceCache.open(write_cache(folder / "validation", 6, 2), 4),
     )
+
+
+def write_patient(stem: Callable[[str], Path], number: int, values: dict[str, int]) -> None:
+    """ED and ES of a patient, whom `2 * number` pixels of RV in slices 1 to 3 of 5 tell.
+
+    The heart lies at the border of the image for odd numbers.
+    """
+    rng = np.random.default_rng(number)
+    labels, bright = np.zeros((24, 30, 5), np.uint8), {0: 0, values["LV"]: 3, values["MYO"]: 1}
+    row, column = (2, 20) if number % 2 else (9, 12)
+    labels[row : row + 5, column : column + 5, 1:4] = values["MYO"]
+    labels[row + 1 : row + 4, column + 1 : column + 4, 1:4] = values["LV"]
+    labels[row + 5 : row + 7, column : column + number, 1:4] = values["RV"]
+    for phase in ("ED", "ES"):
+        voxels = 200 + 100 * np.vectorize(lambda value: bright.get(value, 2))(labels)
+        voxels = (voxels + rng.integers(0, 50, labels.shape)).astype(np.int16)
+        for end, array in (("", voxels), ("_gt", labels)):
+            path = stem(f"{phase}{end}.nii.gz")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, np.diag([2.0, 1.5, 8.0, 1.0])), path)
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two public sets in their flat layouts: patients 1 to 4 of ACDC, 5 and 6 of M&Ms."""
+    folder = tmp_path_factory.mktemp("sets")
+    for number in range(1, 7):
+        name = f"patient{number:03d}" if number < 5 else f"M{number}N{number}O{number}"
+        if number < 5:
+            parent, prefix, values = folder / "acdc" / name, name, {"RV": 1, "MYO": 2, "LV": 3}
+        else:
+            parent, prefix = folder / "mnms" / name, f"{name}_sa"
+            values = {"LV": 1, "MYO": 2, "RV": 3}
+        write_patient(lambda end, p=parent, x=prefix: p / f"{x}_{end}", number, values)
+    return {"acdc": folder / "acdc", "mnms": folder / "mnms"}
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def fuse(
     if missing and not partial:
         raise InputError(
             f"the table is not complete; {'; '.join(missing)}",
-            remedy="Complete the folders, or allow a partial fusion",
+            remedy="Complete the folders, or allow what is missing with 'partial: true'",
         )
     if not taken:
         raise InputError("no set was given", remedy=f"The table has {', '.join(sorted(known))}")

@@ -34,6 +34,7 @@ class Reporter:
             disable=not self.console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, tuple[float, int]] = {}
         self._last_line = float("-inf")
 
     def __enter__(self) -> Reporter:
@@ -52,13 +53,17 @@ class Reporter:
         """A line that stays."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
-    def progress(self, done: int, total: int, what: str, detail: str = "") -> None:
+    def progress(self, done: int, total: int, what: str) -> None:
         """Move the bar called `what`; elsewhere a line now and then and one at the end."""
+        now = time.monotonic()
+        since, before = self._began.setdefault(what, (now, done))
+        rate = (done - before) / (now - since) if now > since else 0.0
         if self.console.is_terminal:
-            self._move(done, total, what, detail)
-        elif done >= total or time.monotonic() - self._last_line >= PLAIN_EVERY_S:
-            self._last_line = time.monotonic()
-            self.note(f"{what}: {done}/{total} {detail}".rstrip())
+            self._move(done, total, what, f"{rate:.2f}/s" if rate else "")
+        elif done >= total or now - self._last_line >= PLAIN_EVERY_S:
+            self._last_line = now
+            left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
+            self.note(f"{what}: {done}/{total}, {rate:.2f}/s, {left} left")
 
     def step(
         self, done: int, total: int, loss: float, learning_rate: float, rate: float, log: bool

@@ -129,9 +129,10 @@ class Store:
         """
         left = [case for case in cases if not self.folder(case).is_dir()]
         before = len(cases) - len(left)
+        report = progress if progress is not None and left else lambda *state: None
+        report(before, len(cases), "prepared cases")
         for done, _ in enumerate(self._prepared(left, workers), before + 1):
-            if progress is not None:
-                progress(done, len(cases), "prepared cases")
+            report(done, len(cases), "prepared cases")
         return [self.open(case) for case in cases]
 
     def _prepared(self, left: Sequence[Case], workers: int) -> Iterator[None]:
