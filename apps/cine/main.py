@@ -32,7 +32,8 @@ class CineApp(MONAILabelApp):
         app_dir: this folder.
         studies: folder of studies, which is only read.
         conf: `workspace` (prepared folder of images and labels), `model` (version), `device`,
-            `seed` (of the random strategy); all optional strings.
+            `fast` ("true": one member, no mirroring), `seed` (of the random strategy); all
+            optional strings.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -59,7 +60,8 @@ class CineApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         model, device = self.conf.get("model"), self.conf.get("device", "auto")
-        return {"cine": SegmentationTask(self.workspace, model, device)}
+        fast = self.conf.get("fast") == "true"
+        return {"cine": SegmentationTask(self.workspace, model, device, fast)}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         return {}

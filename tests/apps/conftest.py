@@ -34,7 +34,7 @@ class Running:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("served")
     phantom = make_study(3, frames=3)
     studies.save_image(folder / "studies" / "heart.nii.gz", phantom.study)
@@ -45,9 +45,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         workspace=workspace.path,
         app=server_process.lay_out_app(server_process.find_app(), workspace.path),
         port=server_process.free_port(),
+        model="pair-1",
+        fast=True,
         seed=5,
     )
-    with server_process.Server(settings) as server:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CINELABEL_MODELS", str(pair))
+        server = server_process.Server(settings)
+    with server:
         server.wait_until_ready()
         yield Running(server, settings.url, workspace, folder / "studies", phantom)
 

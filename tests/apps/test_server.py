@@ -55,6 +55,23 @@ def test_one_request_segments_all_frames_on_the_grid_of_the_study(
     assert len(answer["measures"]["lv_curve_ml"]) == 3
 
 
+def test_an_ensemble_is_served_fast_unless_the_request_says_otherwise(http: httpx.Client) -> None:
+    def answer(**params: Any) -> dict[str, Any]:
+        asked = {"image": "heart__t00", "output": "json"}
+        data = {"params": json.dumps(params)}
+        response = http.post("/infer/cine", params=asked, data=data)
+        assert response.status_code == 200
+        return dict(response.json())
+
+    fast, whole = answer(), answer(fast=False)
+    assert (fast["model"], fast["fast"], fast["members"]) == ("pair-1", True, ["two"])
+    assert fast["agreement"] is None
+    assert (whole["fast"], whole["members"]) == (False, ["one", "two"])
+    assert whole["reason"] is None
+    assert set(whole["agreement"].values()) <= {1.0, None}
+    assert whole["agreement"]["LV"] == 1.0
+
+
 def test_json_alone_can_be_asked_for(http: httpx.Client) -> None:
     response = http.post(
         "/infer/cine", params={"image": "heart__t00", "output": "json"}, data={"params": "{}"}
@@ -84,6 +101,7 @@ def test_an_unknown_image_is_404(http: httpx.Client) -> None:
     [
         ("heart__t00", "unknown", {}, "unknown"),
         ("heart__t00", "cine", {"scope": "patient"}, "patient"),
+        ("heart__t00", "cine", {"fast": "yes"}, "true or false"),
         ("heart__t00", "cine", {"scope": "study", "save_label": True}, "study"),
         ("heart__t00", "cine", "{not json", "JSON"),
     ],

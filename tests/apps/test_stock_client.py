@@ -30,6 +30,7 @@ def test_info_names_the_model_its_labels_and_the_strategies(client: Any) -> None
     assert list(info["models"]) == ["cine"]
     assert info["models"]["cine"]["type"] == "segmentation"
     assert info["models"]["cine"]["labels"] == {"LV": 1, "MYO": 2, "RV": 3}
+    assert info["models"]["cine"]["config"] == {"fast": True}
     assert sorted(info["strategies"]) == ["first", "random"]
     assert info["trainers"] == {}
     assert info["scoring"] == {}

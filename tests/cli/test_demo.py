@@ -32,7 +32,7 @@ def test_the_demo_writes_what_it_promises_and_leaves_no_process(
 ) -> None:
     output = tmp_path / "demo"
     before = set(psutil.Process().children(recursive=True))
-    assert run(["--output", str(output), "--frames", "4"]) == 0
+    assert run(["--output", str(output), "--frames", "4", "--fast"]) == 0
     left = set(psutil.Process().children(recursive=True)) - before
     assert [c for c in left if "monailabel" in " ".join(c.cmdline())] == []
     for picture in ("overlay.png", "volume_curve.png"):
@@ -48,6 +48,8 @@ def test_the_demo_writes_what_it_promises_and_leaves_no_process(
     volume = np.count_nonzero(truth[..., record["truth"]["ed"]] == 1) * grid.voxel_volume_ml
     assert record["truth"]["lv_edv_ml"] == pytest.approx(volume)
     assert set(record["dice"]) == {"ED", "ES"}
+    assert record["fast"] is True
+    assert len(record["members"]) == 1
     assert {"phantom", "server start", "request", "total"} <= set(record["timings_s"])
     shown = capsys.readouterr().out
     for word in ("LV EDV (ml)", "LV EF (%)", "LV mass (g)", "RV EDV (ml)", "Dice", "make serve"):

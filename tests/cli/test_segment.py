@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from cinelabel.cli.main import main
 from cinelabel.core.measures import measure
+from cinelabel.segmentation.agreement import Agreement
+from cinelabel.segmentation.member import MemberCost
 
 AFFINE = np.diag([-2.0, 2.0, 10.0, 1.0])
 
@@ -31,18 +33,22 @@ def run(*arguments: object) -> int:
 
 
 class Threshold:
-    """Labels voxels above 50 as LV."""
+    """Labels voxels above 50 as LV; its entropy grows with the grey value."""
 
     loads: list[tuple[str | None, str]] = []
+    options: list[dict[str, object]] = []
 
     @classmethod
     def load(cls, version=None, device="auto", store=None):
         cls.loads.append((version, device))
         return cls()
 
-    def segment(self, study, *, frames=None, mirror=True, progress=None):
+    def segment(self, study, *, progress=None, **options):
+        self.options.append(options)
         labels = (study.frames > 50).astype(np.uint8)
         reason = None if labels.any() else "no heart found: nothing looks like one"
+        dice = np.ones((study.n_frames, 3, 2, 2))
+        dice[:, 2] = np.nan
         return SimpleNamespace(
             labels=labels,
             heart=None if reason else object(),
@@ -53,12 +59,17 @@ class Threshold:
             timings_s={"total": 0.5},
             model="threshold",
             device="cpu",
+            fast=options["fast"],
+            members=("a", "b"),
+            member_costs={"a": MemberCost(0.25, 2**20), "b": MemberCost(0.2, None)},
+            agreement=Agreement(("a", "b"), tuple(range(study.n_frames)), dice),
+            entropy=(study.frames / 200).astype(np.float16) if options["uncertainty"] else None,
         )
 
 
 @pytest.fixture
 def networks(monkeypatch):
-    Threshold.loads = []
+    Threshold.loads, Threshold.options = [], []
     monkeypatch.setattr(cinelabel.segmentation, "Segmenter", Threshold)
     return Threshold.loads
 
@@ -118,6 +129,53 @@ def test_phases_model_and_device_can_be_named(tmp_path, capsys, networks):
     assert (record["measures"]["ed"], record["measures"]["es"]) == (0, 1)
     assert record["measures"]["lv_edv_ml"] == pytest.approx(7.2)
     assert networks == [("m-7", "cpu")]
+
+
+def test_members_their_agreement_and_their_cost_stand_in_the_record(tmp_path, capsys, networks):
+    source = cine(tmp_path / "study.nii.gz")
+    assert run("segment", source, "-o", tmp_path / "l.nii.gz", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["fast"] is False
+    assert record["members"] == {
+        "a": {"seconds": 0.25, "peak_bytes": 2**20},
+        "b": {"seconds": 0.2, "peak_bytes": None},
+    }
+    assert record["agreement"]["mean"] == {"LV": 1.0, "MYO": 1.0, "RV": None}
+    assert record["agreement"]["pairs"][0]["LV"] == [1.0, 1.0, 1.0]
+    assert run("segment", source, "-o", tmp_path / "l.nii.gz") == 0
+    assert "between the 2 members: LV 1.000, MYO 1.000, RV -" in capsys.readouterr().out
+
+
+def test_fast_turns_and_vote_reach_the_networks(tmp_path, capsys, networks):
+    source = cine(tmp_path / "study.nii.gz")
+    output = ("-o", tmp_path / "l.nii.gz")
+    assert run("segment", source, *output) == 0
+    assert run("segment", source, *output, "--fast") == 0
+    assert "model threshold, fast on cpu" in capsys.readouterr().out
+    assert run("segment", source, *output, "--turns", "--vote", "hard") == 0
+    plain = {"fast": False, "turns": False, "vote": "average", "uncertainty": False}
+    assert Threshold.options == [
+        plain,
+        plain | {"fast": True},
+        plain | {"turns": True, "vote": "hard"},
+    ]
+    assert run("segment", source, *output, "--fast", "--turns") == 2
+    assert "--turns" in capsys.readouterr().err
+
+
+def test_the_map_of_uncertainty_lies_on_the_grid_of_the_input(tmp_path, capsys, networks):
+    for name, widths in (("cine", (6, 4)), ("phase", (6,))):
+        source = cine(tmp_path / f"{name}.nii.gz", widths)
+        entropy = tmp_path / f"{name}-entropy.nii.gz"
+        assert run("segment", source, "-o", tmp_path / "l.nii.gz", "--uncertainty", entropy) == 0
+        image, written = nib.load(source), nib.load(entropy)
+        assert written.shape == image.shape
+        np.testing.assert_array_equal(written.affine, image.affine)
+        np.testing.assert_allclose(written.get_fdata(), image.get_fdata() / 200, atol=1e-3)
+    assert run("segment", source, "-o", entropy, "--uncertainty", entropy) == 2
+    assert "same file" in capsys.readouterr().err
+    assert run("segment", source, "-o", tmp_path / "l.nii.gz", "--uncertainty", "e.png") == 2
+    assert ".nii.gz" in capsys.readouterr().err
 
 
 def test_no_heart_is_an_answer_with_a_reason_and_an_empty_label(tmp_path, capsys, networks):
@@ -213,39 +271,24 @@ def test_the_command_itself_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def publish_untrained(root: Path) -> str:
-    """A model version with random weights, enough to run every step."""
-    from cinelabel.models.store import Draft, ModelStore
-    from cinelabel.networks import PRESETS, build
-    from cinelabel.networks.weights import get_weights
-
-    drafts = [
-        Draft(role, role, PRESETS[preset], get_weights(build(preset)), preparation)
-        for role, preset, preparation in (
-            ("segmenter", "nnunet2d-compact", {"spacing_mm": 1.5, "size": 128}),
-            ("locator", "locator-compact", {"spacing_mm": 4.0, "size": 96}),
-        )
-    ]
-    ModelStore(root).publish("untrained-1", drafts, provenance={}, metrics={})
-    return "untrained-1"
-
-
-def test_a_whole_run_on_a_cpu_needs_neither_torch_nor_monai_nor_matplotlib(tmp_path):
-    version = publish_untrained(tmp_path / "store")
+def test_a_whole_run_on_a_cpu_needs_neither_torch_nor_monai_nor_matplotlib(tmp_path, pair):
     source = cine(tmp_path / "study.nii.gz")
     code = (
         "import sys\n"
         "for name in ('torch', 'monai', 'matplotlib'): sys.modules[name] = None\n"
         "from cinelabel.cli.main import main\n"
         f"main(['segment', {str(source)!r}, '-o', {str(tmp_path / 'l.nii.gz')!r},"
-        f" '--device', 'cpu', '--model', {version!r}])\n"
+        " '--device', 'cpu', '--model', 'pair-1', '--json',"
+        f" '--uncertainty', {str(tmp_path / 'e.nii.gz')!r}])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "CINELABEL_MODELS": str(tmp_path / "store")},
+        env={**os.environ, "CINELABEL_MODELS": str(pair)},
     )
     assert done.returncode == 0, done.stderr
-    assert nib.load(tmp_path / "l.nii.gz").shape == (20, 20, 3, 3)
+    assert list(json.loads(done.stdout)["members"]) == ["one", "two"]
+    for written in ("l.nii.gz", "e.nii.gz"):
+        assert nib.load(tmp_path / written).shape == (20, 20, 3, 3)

@@ -94,6 +94,13 @@ def test_the_app_runs_where_the_package_cannot_be_written(tmp_path: Path) -> Non
     assert sorted(p.relative_to(laid_out) for p in laid_out.rglob("*.py")) == relative
 
 
+def test_whether_it_is_fast_is_told_to_the_app(tmp_path: Path) -> None:
+    for fast, said in ((False, "false"), (True, "true")):
+        settings = server_process.ServerSettings(tmp_path, tmp_path, tmp_path, fast=fast)
+        line = server_process.command(settings)
+        assert line[line.index("fast") + 1] == said
+
+
 class Serving:
     """`cinelabel serve` as a user starts it, its lines as they come."""
 

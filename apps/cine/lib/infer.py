@@ -30,17 +30,22 @@ SCOPES = ("frame", "study")
 class SegmentationTask(InferTask):
     """Labels and measures of an image, with the model version that the server was started with.
 
-    Request: `image` (a path, put there by MONAI Label), and `scope`: "frame" for the image alone,
-    "study" for all frames of its source study on the study's grid.
+    Request: `image` (a path, put there by MONAI Label); `scope`: "frame" for the image alone,
+    "study" for all frames of its source study on the study's grid; and `fast`: one member of the
+    model, without mirroring. The clients show `fast` among the options, as the server was started.
     """
 
-    def __init__(self, workspace: Workspace, model: str | None, device: str) -> None:
+    def __init__(
+        self, workspace: Workspace, model: str | None, device: str, fast: bool = False
+    ) -> None:
         super().__init__(
             type=InferType.SEGMENTATION,
             labels=dict(LABEL_NAMES),
             dimension=3,
             description="LV, myocardium and RV of a short-axis frame or study",
+            config={"fast": fast},
         )
+        self._fast = fast
         self._workspace = workspace
         self._model = model
         self._device = device
@@ -54,13 +59,16 @@ class SegmentationTask(InferTask):
         """Segment; an image without a heart gives an empty label and a `reason`.
 
         Raises:
-            MONAILabelException: for an unknown scope.
+            MONAILabelException: for an unknown scope, or `fast` that is neither true nor false.
             ImageNotFoundException: for an unknown image.
             CineLabelError: the study or the model cannot be read.
         """
         scope = request.get("scope", "frame")
         if scope not in SCOPES:
             raise _invalid(f"scope is 'frame' or 'study', not {scope!r}.")
+        fast = request.get("fast", self._fast)
+        if not isinstance(fast, bool):
+            raise _invalid(f"fast is true or false, not {fast!r}.")
         path = Path(request.get("image") or "")
         if not path.is_absolute() or not path.exists():
             raise ImageNotFoundException("There is no such image.")
@@ -71,7 +79,7 @@ class SegmentationTask(InferTask):
         with self._lock:
             if self._segmenter is None:
                 self._segmenter = Segmenter.load(self._model, device=self._device)
-            result = self._segmenter.segment(study)
+            result = self._segmenter.segment(study, fast=fast)
         return _write_label(study, result), _answer(study, served, scope, result)
 
     def _served(self, path: Path) -> tuple[ServedStudy, int] | None:
@@ -116,5 +124,8 @@ def _answer(
         "reason": result.reason,
         "model": result.model,
         "device": result.device,
+        "fast": result.fast,
+        "members": list(result.members),
+        "agreement": None if result.agreement is None else result.agreement.mean(),
         "timings_s": {step: round(seconds, 4) for step, seconds in result.timings_s.items()},
     }

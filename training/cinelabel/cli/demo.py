@@ -57,6 +57,9 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Which phantom.", min=0)] = 4,
     frames: Annotated[int, typer.Option(help="Cardiac phases of the phantom.", min=2)] = 20,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="One member of the model, without mirroring.")
+    ] = False,
 ) -> None:
     """Segment a simulated study through the server and compare with its truth.
 
@@ -76,7 +79,7 @@ def demo(
         from cinelabel.studies.workspace import prepare
 
         workspace = prepare(output / "study", output / "server")
-    answer, label_file = _ask_server(output, workspace, phantom, steps)
+    answer, label_file = _ask_server(output, workspace, phantom, steps, fast)
     with steps.step("figures", "Measuring and drawing"):
         comparison = _compare(phantom, answer, label_file)
         _draw(output, phantom, comparison)
@@ -122,7 +125,7 @@ def _make_phantom(output: Path, seed: int, frames: int) -> PhantomStudy:
 
 
 def _ask_server(
-    output: Path, workspace: Workspace, phantom: PhantomStudy, steps: Steps
+    output: Path, workspace: Workspace, phantom: PhantomStudy, steps: Steps, fast: bool
 ) -> tuple[dict[str, Any], Path]:
     """Start the server, have the whole study segmented over HTTP, end the server."""
     from cinelabel.cli import server_process
@@ -133,6 +136,7 @@ def _ask_server(
         workspace=workspace.path,
         app=server_process.lay_out_app(server_process.find_app(), workspace.path),
         port=server_process.free_port(),
+        fast=fast,
     )
     served = next(study for study in workspace.studies if study.kind == "nifti")
     with (
@@ -248,6 +252,9 @@ def _write_record(
             "study": phantom.study.name,
             "model": comparison.answer["model"],
             "device": comparison.answer["device"],
+            "fast": comparison.answer["fast"],
+            "members": comparison.answer["members"],
+            "agreement": comparison.answer["agreement"],
             "reason": comparison.answer["reason"],
             "measures": comparison.found.as_dict(),
             "truth": comparison.true.as_dict(),

@@ -22,6 +22,13 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class Vote(str, Enum):
+    """How the members of an ensemble come to one label."""
+
+    average = "average"
+    hard = "hard"
+
+
 def segment(
     study: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A NIfTI file, or a folder of DICOM files.")
@@ -39,6 +46,19 @@ def segment(
         str | None, typer.Option(help="Model version; see `cinelabel models list`.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="One member of the model, without mirroring.")
+    ] = False,
+    turns: Annotated[
+        bool, typer.Option("--turns", help="Average over quarter turns instead of mirrorings.")
+    ] = False,
+    vote: Annotated[
+        Vote, typer.Option(help="Average the members' probabilities, or count their labels.")
+    ] = Vote.average,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="Write the entropy of the average here, nats a voxel, .nii.gz or .nii."),
+    ] = None,
     series: Annotated[
         str | None, typer.Option(help="Series UID, for a folder with several series.")
     ] = None,
@@ -59,14 +79,23 @@ def segment(
     """
     from cinelabel import studies
     from cinelabel.cli import terminal
+    from cinelabel.core.errors import InputError
 
     terminal.require_exists(study)
     terminal.require_suffix(output, (".nii.gz", ".nii"), "a label file")
     if overlay is not None:
         terminal.require_suffix(overlay, (".png",), "a picture")
-    terminal.require_writable(
-        {"--output": output, "--measures": measures, "--overlay": overlay}, (study,)
-    )
+    if uncertainty is not None:
+        terminal.require_suffix(uncertainty, (".nii.gz", ".nii"), "an image file")
+    if fast and turns:
+        raise InputError("--fast makes one pass, so --turns has nothing to average over")
+    outputs = {
+        "--output": output,
+        "--measures": measures,
+        "--overlay": overlay,
+        "--uncertainty": uncertainty,
+    }
+    terminal.require_writable(outputs, (study,))
     loaded = _with_phases(studies.load(study, series=series), ed, es)
     for remark in loaded.notes:
         terminal.note(remark)
@@ -75,8 +104,17 @@ def segment(
 
     segmenter = Segmenter.load(model, device=device.value)
     with terminal.progress_bar("segmenting") as progress:
-        result = segmenter.segment(loaded, progress=progress)
+        result = segmenter.segment(
+            loaded,
+            fast=fast,
+            turns=turns,
+            vote=vote.value,
+            uncertainty=uncertainty is not None,
+            progress=progress,
+        )
     studies.save_label(output, result.labels, loaded)
+    if uncertainty is not None and result.entropy is not None:
+        studies.save_image(uncertainty, replace(loaded, frames=result.entropy.astype("float32")))
     record = _record(loaded, output, result)
     if measures is not None:
         from cinelabel.core.files import write_json
@@ -106,6 +144,12 @@ def _record(study: Study, output: Path, result: Segmentation) -> dict[str, Any]:
         "measures": result.measures.as_dict(),
         "model": result.model,
         "device": result.device,
+        "fast": result.fast,
+        "members": {
+            name: {"seconds": round(cost.seconds, 4), "peak_bytes": cost.peak_bytes}
+            for name, cost in result.member_costs.items()
+        },
+        "agreement": None if result.agreement is None else result.agreement.as_dict(),
         "timings_s": {name: round(seconds, 4) for name, seconds in result.timings_s.items()},
     }
 
@@ -130,4 +174,12 @@ def _report(study: Study, output: Path, result: Segmentation) -> None:
     frames = f"{study.n_frames} frame(s) of {study.grid.shape[2]} slices"
     seconds = result.timings_s.get("total")
     took = "" if seconds is None else f" in {seconds:.1f} s"
-    print(f"{output}: {frames}{took}, model {result.model} on {result.device}")
+    fast = ", fast" if result.fast else ""
+    print(f"{output}: {frames}{took}, model {result.model}{fast} on {result.device}")
+    if result.agreement is not None:
+        means = [f"{name} {_figure(dice)}" for name, dice in result.agreement.mean().items()]
+        print(f"Dice between the {len(result.members)} members: {', '.join(means)}")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -43,6 +43,12 @@ def serve(
     device: Annotated[ServeDevice, typer.Option(help="Where the networks run.")] = (
         ServeDevice.auto
     ),
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast", help="One member of the model, without mirroring, unless a request says else."
+        ),
+    ] = False,
     app_dir: Annotated[
         Path | None, typer.Option(help="Another MONAI Label app folder, for developers.")
     ] = None,
@@ -71,6 +77,7 @@ def serve(
             port=port,
             model=model,
             device=device.value,
+            fast=fast,
             seed=seed,
         )
         try:

@@ -56,6 +56,7 @@ class ServerSettings:
         host, port: where it listens.
         model: model version, the current one if None.
         device: "auto", "cpu" or "cuda".
+        fast: one member of the model, without mirroring, unless a request says otherwise.
         seed: of the random strategy.
     """
 
@@ -66,6 +67,7 @@ class ServerSettings:
     port: int = 8000
     model: str | None = None
     device: str = "auto"
+    fast: bool = False
     seed: int = 0
 
     @property
@@ -172,6 +174,7 @@ def command(settings: ServerSettings) -> list[str]:
     conf = {
         "workspace": str(settings.workspace),
         "device": settings.device,
+        "fast": str(settings.fast).lower(),
         "seed": str(settings.seed),
     }
     if settings.model is not None:
