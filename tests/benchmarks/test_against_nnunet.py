@@ -97,6 +97,7 @@ def test_seconds_and_memory_beside_the_predictor_of_nnunet(folder: Path) -> None
 def in_a_process(folder: Path, who: str, how: str) -> dict[str, Any]:
     """What a child process reports of a row: seconds, peak memory, a file of labels."""
     threads = {name: str(CORES) for name in ("OMP_NUM_THREADS", "nnUNet_def_n_proc")}
+    threads["OMP_WAIT_POLICY"] = "passive"  # torch's threads that wait would burn a busy machine
     done = subprocess.run(
         [sys.executable, __file__, str(folder), who, how],
         capture_output=True,

@@ -26,12 +26,14 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class NnUNetDefaults:
-    """Probabilities, and ranges that are drawn from evenly; of an image, or an axis if so named.
+    """Probabilities for an image (`mirror`: for an axis), and ranges that are drawn from evenly.
 
-    From `nnUNetTrainer.get_training_transforms` and `configure_rotation_dummyDA_mirroring_...` of
-    nnU-Net 2.8.1. Its `noise_variance` is used as a standard deviation, and so is `noise_spread`.
-    Blur and low resolution each pass two coins: one for the image, one (`_share`) for its channel.
-    Ranges of brightness, contrast and gamma are drawn from on either side of 1 equally often.
+    From `get_training_transforms` and `configure_rotation_dummyDA_mirroring_and_inital_patch_size`
+    of nnU-Net 2.8.1's `nnUNetTrainer`. What it calls the variance of the noise is used as its
+    standard deviation, and so is `noise_spread`. Blur and low resolution pass two coins, one for
+    the image and one (`_share`) for its channel. Brightness, contrast and gamma are drawn below
+    and above 1 equally often. `elongated` and `anisotropic` are ratios of a patch's sides: above
+    them a slice turns less, and a stack moves in the plane alone.
     """
 
     rotation: float = 0.2
@@ -93,9 +95,9 @@ class ImageParameters:
 class NnUNetAugmentation:
     """Samples and applies nnU-Net's default augmentation, on the CPU.
 
-    Images keep the normalisation they come with, shifted by what is done to them, as in nnU-Net;
-    `augment.Augmentation` normalises again. What comes in from outside an image is 0, background
-    in the labels.
+    Images are not normalised again afterwards, as in nnU-Net; `augment.Augmentation` does. What
+    comes in from outside an image is 0, and background in the labels; nnU-Net reads more than a
+    patch where there is more, and so may a caller, see `patch`.
     """
 
     def __init__(
