@@ -168,13 +168,15 @@ def test_each_member_of_a_version_is_scored_beside_what_they_find_together(store
         (("--by", "colour"), "Known are set, phase, vendor"),
         (("--by", "vendor"), "no case of these data states its vendor"),
         (("--csv", "same.csv", "--summary", "same.csv"), "name the same file"),
+        (("--data", "again"), "phantom has two cases ring_ED"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused_before_it_begins(
     store, tmp_path, capsys, extra, said
 ):
-    data = drawn_case(tmp_path / "data")
-    assert run_command("compare", "toy-1", "--data", f"phantom={data}", *extra) == 2
+    data = f"phantom={drawn_case(tmp_path / 'data')}"
+    extra = [data if text == "again" else text for text in extra]
+    assert run_command("compare", "toy-1", "--data", data, *extra) == 2
     assert said in capsys.readouterr().err
 
 

@@ -485,9 +485,11 @@ def test_phantom_folders_are_read_with_the_phases_of_their_truth(tmp_path):
         {1: np.s_[2, 2, 1, 0], 3: np.s_[2, 2, 1, 3]},
         (*SHAPE, 4),
     )
-    (folder / "truth.json").write_text(json.dumps({"ed": 0, "es": 3, "group": "healthy"}))
+    truth = {"ed": 0, "es": 3, "group": "healthy", "manner": "half_hold", "grade": 2}
+    (folder / "truth.json").write_text(json.dumps(truth))
     ed, es = cases("phantom", tmp_path)
     assert (ed.patient, ed.frame, es.frame) == ("phantom-0001", 0, 3)
+    assert ed.details == {"group": "healthy", "manner": "half breath-hold", "grade": "2"}
     assert load_case(ed)[1][2, 2, 1] == 1
     assert load_case(es)[1][2, 2, 1] == 3
 

@@ -309,6 +309,10 @@ def _labelled_cases(data: list[str], by: list[str] | None) -> list[Case]:
     found = [case for name, folder in pairs for case in cases(name, folder) if case.label]
     if not found:
         raise InputError("no labelled case is there", where=" ".join(data))
+    names = [(case.set, case.name) for case in found]
+    twice = next((case for case in found if names.count((case.set, case.name)) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice.set} has two cases {twice.name}", where=" ".join(data))
     for name in by or ():
         if name not in GROUPINGS:
             raise InputError(f"'{name}' is no grouping", remedy=f"Known are {', '.join(GROUPINGS)}")

@@ -90,7 +90,7 @@ def _rows(scores: Sequence[Score], by: str | None) -> list[_Row]:
             own = [score for score in members if score.method == method]
             parts = [group, method if len(methods) > 1 else ""]
             name = "  ·  ".join(part for part in parts if part) or method or "all cases"
-            count = len({(score.case, score.frame) for score in own})
+            count = len({score.volume for score in own})
             rows.append(_Row(f"{name}  ({count})", own, method == there[-1]))
     return rows
 

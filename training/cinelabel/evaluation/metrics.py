@@ -25,6 +25,8 @@ HD_PERCENTILE = 95.0
 PENALTY_DICE = 0.0
 
 Empty = Literal["prediction", "reference", "both"]
+Volume = tuple[str, str, int | None]
+"""Patient, case and frame: what is the same for every method and structure."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Score:
     method: str = ""
     patient: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def volume(self) -> Volume:
+        """Which volume was scored."""
+        return self.patient, self.case, self.frame
 
     @property
     def penalised_dice(self) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cinelabel.core.files import atomic_write
 from cinelabel.evaluation.figures import curve_figure, overlay_figure
-from cinelabel.evaluation.metrics import Score
+from cinelabel.evaluation.metrics import Score, Volume
 from cinelabel.evaluation.summary import FIGURES, Bootstrap, Statistics, Summary
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def score_tables(scores: Sequence[Score], summaries: Sequence[Summary]) -> list[
     summaries: of the scores, as by `summarise`.
     """
     tables = []
-    if len({(score.case, score.frame, score.method) for score in scores}) <= MOST_CASE_ROWS:
+    if len({(score.volume, score.method) for score in scores}) <= MOST_CASE_ROWS:
         tables.append(cases_table(scores))
     tables.append(summary_table(summaries))
     if any(summary.n_empty_prediction + summary.n_empty_reference for summary in summaries):
@@ -148,14 +148,14 @@ def _differences(
 ) -> Statistics | None:
     """Statistics of second minus first over the cases in which both have the figure."""
     of_first, of_second = (
-        {(s.case, s.frame): s for s in scores if (s.method, s.structure) == (method, structure)}
+        {s.volume: s for s in scores if (s.method, s.structure) == (method, structure)}
         for method in (first, second)
     )
     gains, patients = [], []
-    for key in of_first.keys() & of_second.keys():
-        before, after = getattr(of_first[key], figure), getattr(of_second[key], figure)
+    for volume, score in of_first.items():
+        before, after = getattr(score, figure), getattr(of_second.get(volume), figure, None)
         gains.append(None if before is None or after is None else after - before)
-        patients.append(of_first[key].patient or of_first[key].case)
+        patients.append(score.patient or score.case)
     return Statistics.of(gains, patients)
 
 
@@ -166,13 +166,14 @@ def cases_table(scores: Sequence[Score]) -> Table:
     names = list(dict.fromkeys(score.structure for score in scores))
     distances = any(score.distances for score in scores)
     methods = list(dict.fromkeys(score.method for score in scores))
-    cases = dict.fromkeys((score.case, score.frame) for score in scores)
-    rows: dict[tuple[str, int | None, str], dict[str, Score]] = {
-        (*case, method): {} for case in cases for method in methods
+    rows: dict[tuple[Volume, str], dict[str, Score]] = {
+        (volume, method): {}
+        for volume in dict.fromkeys(score.volume for score in scores)
+        for method in methods
     }
     for score in scores:
-        rows[score.case, score.frame, score.method][score.structure] = score
-    framed = any(frame is not None for _, frame in cases)
+        rows[score.volume, score.method][score.structure] = score
+    framed = any(score.frame is not None for score in scores)
     table = Table(title="Cases", title_justify="left")
     table.add_column("Case", overflow="fold")
     if len(methods) > 1:
@@ -182,7 +183,7 @@ def cases_table(scores: Sequence[Score]) -> Table:
     for kind in ("Dice", "HD95 mm") if distances else ("Dice",):
         for name in names:
             table.add_column(f"{kind} {name}", justify="right")
-    for (case, frame, method), found in rows.items():
+    for ((_, case, frame), method), found in rows.items():
         cells = [case] + ([method] if len(methods) > 1 else []) + ([str(frame)] if framed else [])
         cells += [_dice_cell(found.get(name)) for name in names]
         if distances:
