@@ -180,6 +180,12 @@ def test_runs_of_folds_that_share_a_patient_are_refused(store, tmp_path, capsys)
     one = folds_file(tmp_path / "one.json", ["s/P1", "s/P2"], ["s/P3"])
     other = folds_file(tmp_path / "other.json", ["s/P1"], ["s/P2", "s/P3"])
     sentence = refused(capsys, *fold_runs(tmp_path, (one, 0), (other, 1)))
-    assert "the folds of 'f0' and 'f1' share the patient s/P2" in sentence
-    one.write_text(one.read_text().replace("s/P3", "s/P2"))
-    assert "s/P2 is there 2 times" in refused(capsys, *fold_runs(tmp_path, (one, 0)))
+    assert "f1: its fold and that of" in sentence
+    assert "share the patient s/P2" in sentence
+
+
+def test_folds_of_a_run_that_share_a_patient_are_refused(store, tmp_path, capsys):
+    file = folds_file(tmp_path / "folds.json", ["s/P1", "s/P2"], ["s/P3"])
+    (run,) = fold_runs(tmp_path, (file, 0))
+    folds_file(run / "folds.json", ["s/P1", "s/P2"], ["s/P2"])
+    assert "s/P2 is there 2 times" in refused(capsys, run)

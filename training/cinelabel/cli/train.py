@@ -32,6 +32,9 @@ def train(
     ] = None,
     data: Data = None,
     threads: Threads = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try two steps on few examples and keep nothing.")
+    ] = False,
 ) -> None:
     """Train a network; a run that was stopped goes on from its last checkpoint.
 
@@ -43,6 +46,12 @@ def train(
     from cinelabel.learning.supervised import train as train_run
 
     settings = configuration.load(config, roots=roots_of(data), steps=steps, threads=threads)
+    if dry_run:
+        from cinelabel.learning.dry_run import dry_run as try_out
+
+        for sentence in try_out(settings):
+            typer.echo(sentence)
+        return
     folder = run or Path("runs") / settings.name
     result = train_run(settings, folder)
     if not result.finished:

@@ -83,7 +83,7 @@ class DataConfig(_Section):
     which cases are taken (None: every labelled one) and `balance` how often each set is drawn;
     `partial` allows copies that lack cases of the table. `fold` of the file `folds` is held out;
     without one, a fixed tenth of the patients. `foreground` is the share of windows that are
-    centred on a structure.
+    centred on a structure. `few` takes the first case of each set alone, as a dry run does.
     """
 
     source: Literal["phantom", "sets"] = "phantom"
@@ -108,6 +108,7 @@ class DataConfig(_Section):
     folds: Path | None = None
     fold: int | None = Field(default=None, ge=0)
     foreground: float = Field(default=0.33, ge=0, le=1)
+    few: bool = False
     folder: Path | None = None
 
     @model_validator(mode="after")

@@ -182,6 +182,8 @@ def _open_sets(
     augment = augment or _augmentation(config)
     fusion = fused(data)
     training, held_out = hold_out(fusion.cases, data)
+    if data.few:
+        training, held_out = _first_of_each_set(training), _first_of_each_set(held_out)
     store = Store(folder, dict(data.roots), preparation(data))
     prepared = store.prepare([*training, *held_out], config.workers, progress)
     shares = replace(fusion, cases=tuple(training)).probabilities()
@@ -237,6 +239,10 @@ def hold_out(cases: Sequence[Case], data: DataConfig) -> tuple[list[Case], list[
         return read_folds(data.folds).split(cases, data.fold)
     tenths = min(10, max(2, len({case.group for case in cases})))
     return split_by_patient(cases, tenths, SEED)[0]
+
+
+def _first_of_each_set(cases: Sequence[Case]) -> list[Case]:
+    return list({case.set: case for case in reversed(cases)}.values())
 
 
 def preparation(data: DataConfig) -> Preparation:

@@ -45,7 +45,7 @@ def publish_runs(
     Raises:
         RunError: for a run that is not finished or damaged, two of one name, a locator that is
             none, and folds of which one holds out what another one holds out, too.
-        InputError: for a file of folds that cannot be read.
+        InputError: for folds of a run that cannot be read.
         ModelError: for weights that do not fit their network, and as `ModelStore.publish`.
     """
     if weights is not None and len(weights) != len(runs):
@@ -57,7 +57,7 @@ def publish_runs(
     configs = [folder.config() for folder in folders]
     summaries = [folder.summary() for folder in folders]
     _require_names_of_their_own(configs, runs)
-    _require_disjoint_folds(configs)
+    _require_disjoint_folds(folders)
     if isinstance(locator, Path) and configs[-1].data.task != "locator":
         raise RunError("the run trains no locator", where=locator)
     drafts = [
@@ -103,27 +103,20 @@ def _require_names_of_their_own(configs: Sequence[TrainConfig], runs: Sequence[P
             raise RunError(f"two runs have the name '{name}'", where=path)
 
 
-def _require_disjoint_folds(configs: Sequence[TrainConfig]) -> None:
+def _require_disjoint_folds(runs: Sequence[RunFolder]) -> None:
     """Raise RunError where two runs hold out some of the same patients, but not all of them."""
-    seen: dict[str, tuple[str, frozenset[str]]] = {}
-    for config in configs:
-        for patient in (held_out := held_out_patients(config)):
-            other, others = seen.setdefault(patient, (config.name, held_out))
+    seen: dict[str, tuple[Path, frozenset[str]]] = {}
+    for run in runs:
+        fold = run.config().data.fold
+        held_out = frozenset() if fold is None else read_folds(run.folds_file).held_out(fold)
+        for patient in held_out:
+            other, others = seen.setdefault(patient, (run.path, held_out))
             if others != held_out:
                 raise RunError(
-                    f"the folds of '{other}' and '{config.name}' share the patient {patient}",
+                    f"its fold and that of {other} share the patient {patient}",
+                    where=run.path,
                     remedy="Use runs of one file of folds",
                 )
-
-
-def held_out_patients(config: TrainConfig) -> frozenset[str]:
-    """The patients (`set/patient`) of the fold that a run holds out; none for one without folds.
-
-    Raises InputError if the file of folds cannot be read, or has no such fold.
-    """
-    if config.data.folds is None or config.data.fold is None:
-        return frozenset()
-    return read_folds(config.data.folds).held_out(config.data.fold)
 
 
 def _locator_of(version: ModelVersion) -> tuple[Draft, dict[str, Any]]:

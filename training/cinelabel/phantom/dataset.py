@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import count as count_from
 from multiprocessing import get_context
 from pathlib import Path
@@ -464,7 +465,7 @@ def build_cache(
             preparation; a function of a module, since processes import it.
         depth: slices of a stack; 0 for single slices.
         settings: of the phantom.
-        workers: processes.
+        workers: processes; 1: this one.
         progress: called with examples done, examples in all, and what is done.
 
     Raises:
@@ -494,17 +495,25 @@ def build_cache(
     made = count - sum(map(len, left.values()))
     if not left:
         return folder
-    with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
-        jobs = {
-            pool.submit(_write_chunk, folder, recipe, prepare, span): k for k, span in left.items()
-        }
-        for job in as_completed(jobs):
-            made += job.result()
-            done.add(jobs[job])
-            write_json(folder / "manifest.json", {**wanted, "chunks_done": sorted(done)})
-            if progress is not None:
-                progress(made, count, f"phantom {recipe.mode} ({task})")
+    for k, written in _written(partial(_write_chunk, folder, recipe, prepare), left, workers):
+        made += written
+        done.add(k)
+        write_json(folder / "manifest.json", {**wanted, "chunks_done": sorted(done)})
+        if progress is not None:
+            progress(made, count, f"phantom {recipe.mode} ({task})")
     return folder
+
+
+def _written(
+    write: Callable[[range], int], spans: Mapping[int, range], workers: int
+) -> Iterator[tuple[int, int]]:
+    """Writes chunks, one a turn, in any order: its number and how many examples it has."""
+    if workers <= 1:
+        yield from ((k, write(span)) for k, span in spans.items())
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(write, span): k for k, span in spans.items()}
+        yield from ((jobs[job], job.result()) for job in as_completed(jobs))
 
 
 def _open_cache(folder: Path, wanted: dict[str, object], shape: tuple[int, ...]) -> set[int]:
