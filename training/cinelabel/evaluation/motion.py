@@ -181,12 +181,13 @@ def motion_figure(path: Path, slices: Sequence[GradedSlice], *, title: str) -> N
     """Write a PNG of sharpness, and of the Dice of each structure and method, by grade.
 
     Dice is the mean over slices, a structure that was not found as 0; bars are the interval over
-    patients of the last method. Raises OutputError where the file cannot be written.
+    patients of the last method, which has the structure's colour. Raises OutputError where the file
+    cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.0, 3.8), layout="constrained")
+    figure = Figure(figsize=(12.0, 4.1), layout="constrained")
     FigureCanvasAgg(figure)
     first, *others = figure.subplots(1, 1 + len(STRUCTURES))
     _draw_sharpness(first, slices)
@@ -196,7 +197,10 @@ def motion_figure(path: Path, slices: Sequence[GradedSlice], *, title: str) -> N
     lowest = min(axes.get_ylim()[0] for axes in others)
     for axes in others:
         axes.set_ylim(max(lowest, 0.0), 1.0)
-    others[-1].legend(fontsize=7, frameon=False, loc="lower left")
+    lines, names = others[0].get_legend_handles_labels()
+    figure.legend(
+        lines, names, loc="outside lower right", ncols=len(names), fontsize=8, frameon=False
+    )
     for axes in (first, *others):
         axes.set_xticks(range(len(GRADES)), list(GRADES.values()))
         axes.set_xlim(-0.5, len(GRADES) - 0.5)
