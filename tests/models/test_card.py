@@ -65,6 +65,33 @@ def test_every_file_must_have_a_checksum_and_every_form_a_file(card):
         read(values)
 
 
+def test_weights_and_the_fast_member_are_read_and_need_not_be_there(card):
+    values, read = card
+    assert read(values).fast is None
+    for member in values["members"]:
+        del member["weight"]
+    del values["fast"]
+    assert [member.weight for member in read(values).members] == [1.0, 1.0]
+    values["members"][0]["weight"] = 0.25
+    changed = read(values | {"fast": "seg"})
+    assert (changed.members[0].weight, changed.fast) == (0.25, "seg")
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, "nan"])
+def test_a_weight_that_is_not_positive_is_refused(card, weight):
+    values, read = card
+    values["members"][0]["weight"] = weight
+    with pytest.raises(ModelError, match="weight"):
+        read(values)
+
+
+@pytest.mark.parametrize("name", ["loc", "nobody"])
+def test_a_fast_member_that_does_not_segment_is_refused(card, name):
+    values, read = card
+    with pytest.raises(ModelError, match=f"fast member '{name}' is none that segments"):
+        read(values | {"fast": name})
+
+
 def test_members_must_differ_in_name(card):
     values, read = card
     values["members"] = [values["members"][0]] * 2

@@ -142,6 +142,29 @@ def test_members_need_names_of_their_own(store, drafts):
         publish(store, [replace(drafts[0], name="a/b")])
 
 
+def test_weights_and_the_fast_member_are_published(store, drafts):
+    version = publish(store, [replace(drafts[0], weight=0.5), drafts[1]], fast="seg")
+    card = store.load(version.name).card
+    assert [member.weight for member in card.members] == [0.5, 1.0]
+    assert card.fast == "seg"
+
+
+def test_a_weight_or_a_fast_member_that_cannot_be_is_refused_before_the_work(store, drafts):
+    for weight in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ModelError, match="seg: the weight of a member is a positive number"):
+            publish(store, [replace(drafts[0], weight=weight)])
+    for fast in ("loc", "nobody"):
+        with pytest.raises(ModelError, match=f"b-1: the fast member '{fast}' is none that"):
+            publish(store, drafts, fast=fast)
+
+
+def test_networks_are_compared_on_what_their_preparation_would_show_them(drafts):
+    native = {"spacing_mm": None, "size": 16, "intensity": "min-max"}
+    slices = list(export.examples(drafts[0].network, "segmenter", native))[-1]
+    assert slices.shape == (8, 1, 16, 16)
+    assert (slices.min(), slices.max()) == (0.0, 1.0)
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "deep" / "folder"
 
