@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -48,22 +47,6 @@ CASES = {
 }
 
 
-def write_acdc(root: Path) -> None:
-    """Three patients in the layout of ACDC, a ball in the middle of each image."""
-    rng = np.random.default_rng(1)
-    radius = np.linalg.norm(np.indices((20, 20, 3)).T - [10, 10, 1], axis=-1).T
-    labels = np.select([radius < 2, radius < 4, radius < 6], [3, 2, 1]).astype(np.uint8)
-    for number in (1, 2, 3):
-        folder = root / f"patient{number:03d}"
-        folder.mkdir(parents=True)
-        (folder / "Info.cfg").write_text("ED: 1\nES: 2\nGroup: NOR\nNbFrame: 2\n")
-        for frame in (1, 2):
-            voxels = (100 * labels + rng.integers(0, 50, labels.shape)).astype(np.int16)
-            for end, array in (("", voxels), ("_gt", labels)):
-                image = nib.Nifti1Image(array, np.diag([2.0, 2.0, 8.0, 1.0]))
-                nib.save(image, folder / f"{folder.name}_frame{frame:02d}{end}.nii.gz")
-
-
 def caches(shape: tuple[int, ...]) -> tuple[SliceCache, SliceCache]:
     """Six examples to learn from and two held out, of noise round their labels."""
     rng = np.random.default_rng(2)
@@ -72,12 +55,11 @@ def caches(shape: tuple[int, ...]) -> tuple[SliceCache, SliceCache]:
     return tuple(SliceCache(Path(), images[p], labels[p]) for p in (slice(6), slice(6, 8)))
 
 
-def run_case(case: str, folder: Path, run: Path) -> TrainResult:
-    """Train one case: slices and stacks of a cache, or a set in `folder`."""
+def run_case(case: str, folder: Path, run: Path, acdc: Path) -> TrainResult:
+    """Train one case: slices and stacks of a cache, or the set `acdc` prepared in `folder`."""
     values = COMMON | {"name": case} | CASES[case]
     if case == "sets":
-        roots = {"acdc": folder / "acdc"}
-        values["data"] = values["data"] | {"folder": folder / "data", "roots": roots}
+        values["data"] = values["data"] | {"folder": folder / "data", "roots": {"acdc": acdc}}
     config = parse(values, case)
     shape = (config.data.depth, 16, 16) if config.data.depth else (16, 16)
     quiet = Reporter(Console(quiet=True))
@@ -85,24 +67,25 @@ def run_case(case: str, folder: Path, run: Path) -> TrainResult:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory) -> Path:
+def killed(tmp_path_factory, sets) -> Path:
     """A folder with a killed run of each case."""
     folder = tmp_path_factory.mktemp("killed")
-    write_acdc(folder / "acdc")
-    command = [sys.executable, __file__, str(folder)]
+    command = [sys.executable, __file__, str(folder), str(sets["acdc"])]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return folder
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_killed_run_goes_on_to_the_very_weights_of_an_undisturbed_one(case, killed, tmp_path):
+def test_a_killed_run_goes_on_to_the_very_weights_of_an_undisturbed_one(
+    case, killed, sets, tmp_path
+):
     run = RunFolder(killed / case)
     checkpoints = sorted(path.name for path in (run.path / "checkpoints").iterdir())
     assert [name[:8] for name in checkpoints] == [".partial", "step-000"]
     assert not run.finished
-    resumed = run_case(case, killed, run.path)
-    straight = run_case(case, killed, tmp_path / "straight")
+    resumed = run_case(case, killed, run.path, sets["acdc"])
+    straight = run_case(case, killed, tmp_path / "straight", sets["acdc"])
     assert resumed.dice == straight.dice
     left, right = run.weights(), RunFolder(tmp_path / "straight").weights()
     assert left.keys() == right.keys()
@@ -110,7 +93,7 @@ def test_a_killed_run_goes_on_to_the_very_weights_of_an_undisturbed_one(case, ki
     assert not list((run.path / "checkpoints").glob(".partial*"))
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, acdc: Path) -> None:
     """Train each case in a process that is killed while it writes its second checkpoint."""
     for case in CASES:
         child = os.fork()
@@ -128,9 +111,9 @@ def main(folder: Path) -> None:
             save(*arguments)
 
         torch.save = save_or_die
-        run_case(case, folder, folder / case)
+        run_case(case, folder, folder / case, acdc)
         os._exit(1)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
