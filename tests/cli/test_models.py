@@ -1,4 +1,4 @@
-"""`cinelabel models` lists, shows, chooses and publishes versions."""
+"""`cinelabel models` lists, shows, chooses and scores versions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from cinelabel.cli.main import main
 from cinelabel.learning.config import parse
+from cinelabel.learning.publication import publish_runs
 from cinelabel.learning.run_folder import RunFolder
-from cinelabel.models.store import BUNDLED
+from cinelabel.models.store import BUNDLED, ModelStore
 from cinelabel.networks import build
 from cinelabel.networks.weights import get_weights, on_cpu
 
@@ -41,12 +42,12 @@ def finished_run(folder, name, task, classes):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A store with version `toy-1`, published by the command from three runs."""
+    """A store with version `toy-1`, made of three runs."""
     folder = tmp_path_factory.mktemp("command")
     runs = [finished_run(folder, name, "segmenter", 4) for name in ("s", "t")]
     runs.append(finished_run(folder, "l", "locator", 2))
     store = folder / "store"
-    assert run_command("publish", *runs, "--name", "toy-1", "--store", store) == 0
+    publish_runs(ModelStore(store), "toy-1", runs)
     return store
 
 
@@ -109,12 +110,6 @@ def test_a_damaged_file_ends_with_code_2_naming_it(store, capsys):
     for action in ("show", "use"):
         assert run_command(action, "toy-1") == 2
         assert "s.bin" in capsys.readouterr().err
-
-
-def test_publishing_a_version_twice_ends_with_code_2(store, tmp_path, capsys):
-    run = finished_run(tmp_path, "s", "segmenter", 4)
-    assert run_command("publish", run, "--name", "toy-1") == 2
-    assert "versions never change" in capsys.readouterr().err
 
 
 def drawn_case(folder):

@@ -31,6 +31,10 @@ def crossvalidate(
         Path | None,
         typer.Option(metavar="FILE", help="File of the folds (default: data.folds of CONFIG)."),
     ] = None,
+    fold: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Only this fold, counted from 0; several if wanted."),
+    ] = None,
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")] = Path("runs"),
     locator: Annotated[
         str | None,
@@ -50,12 +54,24 @@ def crossvalidate(
     from cinelabel.learning.crossvalidation import fold_configs, train_folds
 
     settings = configuration.load(config, roots=roots_of(data), threads=threads)
-    configs = fold_configs(settings, folds)
+    configs = _chosen(fold_configs(settings, folds), fold)
     for result in train_folds(configs, runs):
         if not result.finished:
             raise typer.Exit(EXIT_INTERRUPTED)
     if is_first_process() and settings.data.task == "segmenter":
         _report(_held_out_scores(configs, runs, locator), runs / f"{settings.name}-crossvalidation")
+
+
+def _chosen(configs: list[TrainConfig], numbers: list[int] | None) -> list[TrainConfig]:
+    from cinelabel.core.errors import InputError
+
+    wanted = sorted(set(numbers or range(len(configs))))
+    if wanted[-1] >= len(configs):
+        raise InputError(
+            f"there is no fold {wanted[-1]}, they count from 0 to {len(configs) - 1}",
+            where="--fold",
+        )
+    return [configs[number] for number in wanted]
 
 
 def _held_out_scores(

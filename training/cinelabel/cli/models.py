@@ -1,4 +1,4 @@
-"""`cinelabel models`: list, show, choose, publish and score model versions."""
+"""`cinelabel models`: list, show, choose and score model versions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from cinelabel.evaluation.metrics import Score
     from cinelabel.models.store import ModelStore
 
-app = typer.Typer(
-    help="List, show, choose, publish and score model versions.", no_args_is_help=True
-)
+app = typer.Typer(help="List, show, choose and score model versions.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Store = Annotated[
@@ -134,30 +132,6 @@ def use(
     """Put a version in use, after verifying its files; earlier versions stay."""
     chosen = _open(store).use(version)
     typer.echo(f"{chosen.name} is in use")
-
-
-@app.command()
-def publish(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished training runs.")],
-    name: Annotated[str, typer.Option(help="Name of the new version.")],
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "Apache-2.0",
-    parent: Annotated[
-        str | None, typer.Option(help="The version this one was trained on from.")
-    ] = None,
-    half: Annotated[
-        bool, typer.Option("--half/--full", help="Round the weights to 16 bits.")
-    ] = True,
-    store: Store = None,
-) -> None:
-    """Publish runs as a new version: both forms of each network, checked to agree, and a card."""
-    from cinelabel.cli.train import require_training
-
-    require_training()
-    from cinelabel.learning.publication import publish_runs
-
-    made = publish_runs(_open(store), name, runs, licence=licence, parent=parent, half=half)
-    typer.echo(f"{made.path}: {len(made.card.members)} members; put it in use with:")
-    typer.echo(f"  cinelabel models use {made.name}")
 
 
 @app.command()
