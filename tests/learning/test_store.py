@@ -94,6 +94,9 @@ def test_the_middle_window_is_what_a_network_is_shown_when_it_segments(sets, tmp
     wanted = preparation.prepare(study.frames[..., 0], crop)
     assert np.abs(seen - wanted).max() < 0.02
     assert np.array_equal(truth, crop.apply_labels(labels))
+    single, under = replace(windows, depth=0).cut(replace(place, first=3))
+    assert np.abs(single - wanted[3]).max() < 0.02
+    assert np.array_equal(under, truth[3])
 
 
 def test_ways_of_preparing_that_differ_in_what_is_kept_have_different_folders(sets, tmp_path):
@@ -156,6 +159,17 @@ def test_a_file_whose_content_has_changed_is_noticed_and_named(acdc, tmp_path):
     assert error.value.where == store.folder(found[3])
     shutil.rmtree(store.folder(found[3]))
     assert store.prepare(found)[3].labels[0, 0, 0] == 3  # RV
+
+
+def test_a_file_that_has_changed_without_a_change_of_its_size_is_noticed(acdc, tmp_path):
+    found = cases("acdc", acdc)[:1]
+    store = Store(tmp_path / "store", {"acdc": acdc}, NATIVE)
+    store.prepare(found)
+    content = bytearray(found[0].image.read_bytes())
+    content[9] ^= 1  # the operating system that gzip names
+    found[0].image.write_bytes(content)
+    with pytest.raises(RunError, match="another content of .*patient001_ED.nii.gz"):
+        store.prepare(found)
 
 
 def test_files_copied_elsewhere_are_known_by_their_content(sets, acdc, tmp_path):
