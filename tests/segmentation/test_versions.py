@@ -1,4 +1,4 @@
-"""Ensembles as they are published: one untrained network of each family, in a store on disk."""
+"""Ensembles as they are published: untrained networks of slices, stacks, one size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from cinelabel.segmentation.passes import views
 from cinelabel.transforms.preparation import Preparation
 from cinelabel.transforms.preprocess import pad_slices
 
-SWIN = {"size": 64, "depths": (1, 1, 1, 1), "heads": (1, 2, 4, 8), "window": 2}
 SPECS = {
     "deformable": NetworkSpec(features=(4, 8, 12), deformable_bottleneck=True),
     "stack": NetworkSpec(
@@ -28,16 +27,21 @@ SPECS = {
         kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
         strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)),
     ),
-    "swin_unetr": NetworkSpec(family="swin_unetr", features=(12, 24, 48, 96), **SWIN),
-    "swin_unet": NetworkSpec(family="swin_unet", features=(8, 16, 32, 64), **SWIN),
+    "swin": NetworkSpec(
+        family="swin_unet",
+        features=(8, 16, 32, 64),
+        size=64,
+        depths=(1, 1, 1, 1),
+        heads=(1, 2, 4, 8),
+        window=2,
+    ),
 }
 PREPARATIONS = {
     "deformable": Preparation(2.0, 64),
     "stack": Preparation(2.0, 64, normalised_over="volume", depth=5),
-    "swin_unetr": Preparation(None, 64, intensity="min-max"),
-    "swin_unet": Preparation(2.5, 64, order=3, intensity="min-max"),
+    "swin": Preparation(None, 64, intensity="min-max"),
 }
-WEIGHTS = {"deformable": 1.0, "stack": 2.0, "swin_unetr": 0.5, "swin_unet": 1.5}
+WEIGHTS = {"deformable": 1.0, "stack": 2.0, "swin": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +62,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = NetworkSpec(features=(4, 8), classes=2, deep_supervision=False)
     where = Preparation(4.0, 32).to_dict()
     drafts.append(Draft("where", "locator", spec, get_weights(build(spec)), where))
-    ModelStore(root).publish(
-        "four-1", drafts, provenance={}, metrics={}, fast="swin_unet", half=False
-    )
+    ModelStore(root).publish("three-1", drafts, provenance={}, metrics={}, fast="swin", half=False)
     return root
 
 
 @pytest.fixture
 def store(published: Path, tmp_path: Path) -> ModelStore:
     """A copy of the store, to be damaged."""
-    shutil.copytree(published / "four-1", tmp_path / "four-1")
+    shutil.copytree(published / "three-1", tmp_path / "three-1")
     return ModelStore(tmp_path)
 
 
@@ -102,7 +104,7 @@ def test_a_published_ensemble_is_the_weighted_average_of_its_networks_in_torch(
     published: Path, drawn, at_heart: HeartBox
 ) -> None:
     study, _ = drawn.study(frames=1)
-    segmenter = Segmenter.load("four-1", device="cpu", store=ModelStore(published))
+    segmenter = Segmenter.load("three-1", device="cpu", store=ModelStore(published))
     result = segmenter.segment(study, keep_members=True)
     version = segmenter.version
     total = np.zeros((4, *study.grid.shape))
@@ -112,13 +114,13 @@ def test_a_published_ensemble_is_the_weighted_average_of_its_networks_in_torch(
         assert np.mean(result.member_labels[name][..., 0] == own.argmax(0)) > 0.99
     assert np.mean(result.average_labels[..., 0] == total.argmax(0)) > 0.99
     assert list(result.member_costs) == list(SPECS)
-    assert result.agreement.dice.shape == (1, 3, 4, 4)
+    assert result.agreement.dice.shape == (1, 3, 3, 3)
 
 
 def test_the_card_of_an_ensemble_keeps_weights_and_the_fast_member(published: Path) -> None:
-    card = ModelStore(published).load("four-1").card
+    card = ModelStore(published).load("three-1").card
     assert {m.name: m.weight for m in card.members} == {**WEIGHTS, "where": 1.0}
-    assert card.fast == "swin_unet"
+    assert card.fast == "swin"
     for name, preparation in PREPARATIONS.items():
         member = next(m for m in card.members if m.name == name)
         assert member.spec == SPECS[name]
@@ -128,14 +130,14 @@ def test_the_card_of_an_ensemble_keeps_weights_and_the_fast_member(published: Pa
 def test_a_damaged_file_stops_only_those_who_need_it(
     store: ModelStore, drawn, at_heart: HeartBox
 ) -> None:
-    path = store.root / "four-1" / "swin_unetr.bin"
+    path = store.root / "three-1" / "deformable.bin"
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.write_bytes(content)
     study, _ = drawn.study(frames=1)
-    segmenter = Segmenter.load("four-1", device="cpu", store=store)
-    assert segmenter.segment(study, fast=True).members == ("swin_unet",)
-    with pytest.raises(ModelError, match="swin_unetr.bin: a file of the model is damaged"):
+    segmenter = Segmenter.load("three-1", device="cpu", store=store)
+    assert segmenter.segment(study, fast=True).members == ("swin",)
+    with pytest.raises(ModelError, match="deformable.bin: a file of the model is damaged"):
         segmenter.segment(study)
 
 
@@ -149,10 +151,10 @@ def test_a_damaged_file_stops_only_those_who_need_it(
 def test_a_network_that_cannot_be_used_is_refused_in_a_sentence(
     store: ModelStore, network: dict[str, object], said: str
 ) -> None:
-    path = store.root / "four-1" / "card.json"
+    path = store.root / "three-1" / "card.json"
     card = json.loads(path.read_text())
     member = next(m for m in card["members"] if m["name"] == "stack")
     member["network"].update(network)
     path.write_text(json.dumps(card))
     with pytest.raises(ModelError, match=said):
-        Segmenter.load("four-1", device="cpu", store=store)
+        Segmenter.load("three-1", device="cpu", store=store)
