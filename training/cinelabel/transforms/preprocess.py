@@ -170,6 +170,8 @@ class Crop:
         """Slices in the window: (x, y, n) -> float32 (n, h, w), zero outside the image."""
         rows, columns = (self._to_window(axis, self.order) for axis in (0, 1))
         slices = np.moveaxis(np.asarray(volume, np.float32), 2, 0)
+        if slices.itemsize not in slices.strides[1:]:  # BLAS would leave them to a slow loop
+            slices = np.ascontiguousarray(slices)
         return np.matmul(np.matmul(rows, slices), columns.T)
 
     def apply_labels(self, labels: np.ndarray) -> np.ndarray:
