@@ -116,3 +116,8 @@ def test_without_distances_there_is_no_penalised_distance():
     assert summary.penalised_hd95_mm is None
     assert summary.penalised_dice.mean == pytest.approx(0.4)
     assert summary.penalised_dice.patients == 2
+
+
+def test_structures_come_in_their_order_however_they_were_scored():
+    scores = [score("a", 0.8, "RV"), score("a", 0.8, "LV"), score("a", 0.8, "MYO")]
+    assert [summary.structure for summary in summarise(scores)] == ["LV", "MYO", "RV"]

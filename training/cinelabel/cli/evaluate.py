@@ -80,8 +80,9 @@ def evaluate(
     """Compare labels with references: Dice, HD95 and average surface distance in mm.
 
     A row a method (and group) with mean, deviation and a 95 % bootstrap
-    interval over patients. Names like P1_ED, P1_ES and P1__t03 are one
-    patient, P1, unless --groups says otherwise.
+    interval over patients; average surface distances are in the files alone.
+    Names like P1_ED, P1_ES and P1__t03 are one patient, P1, unless --groups
+    says otherwise.
 
     A structure that is empty on one or both sides is counted and left out
     of the mean; a second table scores it with Dice 0 and the image diagonal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cinelabel.core.files import atomic_write
 from cinelabel.evaluation.figures import curve_figure, overlay_figure
 from cinelabel.evaluation.metrics import Score, Volume
-from cinelabel.evaluation.summary import FIGURES, Bootstrap, Statistics, Summary
+from cinelabel.evaluation.summary import FIGURES, Bootstrap, Statistics, Summary, structure_names
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,7 +85,7 @@ def summary_table(summaries: Sequence[Summary], *, penalised: bool = False) -> T
     is bold. With groups there is a section a group. penalised: the second figure, which scores
     structures that one side alone has, in place of that which leaves them out.
     """
-    names = list(dict.fromkeys(summary.structure for summary in summaries))
+    names = structure_names(summaries)
     figures = [("penalised_dice" if penalised else "dice", "Dice", 3)]
     if any(summary.penalised_hd95_mm is not None for summary in summaries):
         figures.append(("penalised_hd95_mm" if penalised else "hd95_mm", "HD95 mm", 2))
@@ -124,7 +124,7 @@ def difference_table(scores: Sequence[Score]) -> Table | None:
     methods = list(dict.fromkeys(score.method for score in scores))
     if len(methods) < 2:
         return None
-    names = list(dict.fromkeys(score.structure for score in scores))
+    names = structure_names(scores)
     figures = [("penalised_dice", "Dice", 3)]
     if any(score.distances for score in scores):
         figures.append(("penalised_hd95_mm", "HD95 mm", 2))
@@ -163,7 +163,7 @@ def cases_table(scores: Sequence[Score]) -> Table:
     """Rows of a case and frame, one a method: Dice and HD95 a structure, or which side is empty."""
     from rich.table import Table
 
-    names = list(dict.fromkeys(score.structure for score in scores))
+    names = structure_names(scores)
     distances = any(score.distances for score in scores)
     methods = list(dict.fromkeys(score.method for score in scores))
     rows: dict[tuple[Volume, str], dict[str, Score]] = {

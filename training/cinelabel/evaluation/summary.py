@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cinelabel.core.labels import STRUCTURES
 from cinelabel.evaluation.metrics import Score
 
 FIGURES = ("dice", "hd95_mm", "assd_mm", "penalised_dice", "penalised_hd95_mm")
@@ -159,8 +160,8 @@ def summarise(
 
     by: groupings to break down by, keys of `Score.groups`; cases without one are `NOT_STATED`.
     bootstrap: numbers of the intervals.
-    Methods and structures come in the order in which they first occur; so do groups, except that
-    those which begin with a number come first, in its order.
+    Methods come in the order in which they first occur; so do groups, except that those which begin
+    with a number come first, in its order.
     """
     numbers = bootstrap or Bootstrap()
     found = _sections(None, None, scores, numbers)
@@ -168,6 +169,12 @@ def summarise(
         for group, members in split_by(scores, name).items():
             found += _sections(name, group, members, numbers)
     return found
+
+
+def structure_names(found: Sequence[Score | Summary]) -> list[str]:
+    """The structures that scores or summaries are of, in their order."""
+    there = {entry.structure for entry in found}
+    return [structure.name for structure in STRUCTURES if structure.name in there]
 
 
 def split_by(scores: Sequence[Score], by: str) -> dict[str, list[Score]]:
@@ -192,11 +199,10 @@ def _sections(
     for score in scores:
         buckets.setdefault((score.method, score.structure), []).append(score)
     methods = dict.fromkeys(method for method, _ in buckets)
-    structures = dict.fromkeys(structure for _, structure in buckets)
     return [
         _summary(by, group, method, structure, buckets[method, structure], bootstrap)
         for method in methods
-        for structure in structures
+        for structure in structure_names(scores)
         if (method, structure) in buckets
     ]
 
