@@ -16,7 +16,6 @@ from cinelabel.networks.base import Network
 from cinelabel.networks.specs import FAMILIES, NetworkSpec
 
 LEAKY_SLOPE = 0.01
-WEIGHT_SPREAD = 0.02
 TOKEN_FEATURES = 32
 """Channels of a pixel that the transformer hands to the convolutions."""
 HIDDEN_FEATURES = 16
@@ -104,8 +103,7 @@ class SwinUnet(Network):
                 HIDDEN_FEATURES, spec.classes, spec.head_kernel, padding=spec.head_kernel // 2
             ),
         )
-        for part in (self.decoder, self.last_up, self.to_pixels):
-            part.apply(_initialise)
+        self.apply(_initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (b, classes, size, size) of images (b, in_channels, size, size)."""
@@ -139,8 +137,11 @@ def drop_paths(spec: NetworkSpec) -> list[list[float]]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Linear layers as in Swin: truncated normal weights, zero biases."""
+    """Linear layers: zero biases, weights that keep the spread of what goes in (LeCun 1998).
+
+    Swin's own spread of 0.02 is meant for its hundreds of channels; tens of them would fade.
+    """
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=WEIGHT_SPREAD)
+        nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
