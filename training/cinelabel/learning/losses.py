@@ -8,10 +8,10 @@ of 1. All of it in 2D, labels (b, h, w), and 3D, labels (b, n, h, w).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import distributed
-from torch.distributed.nn import functional as collective
 from torch.nn import functional
 
 DICE_SMOOTHING = 1e-5
@@ -54,11 +54,27 @@ def dice_cross_entropy(
     return dice_weight * (1 - dice.mean()) - cross_entropy_weight * log_true.mean()
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient, since all use the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:
+        total = own.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
 def _over_processes(sums: torch.Tensor) -> torch.Tensor:
     """Sums of all processes together, with their gradients; those of this one if it is alone."""
     if not distributed.is_available() or not distributed.is_initialized():
         return sums
-    return collective.all_reduce(sums)
+    return _SumOverProcesses.apply(sums)
 
 
 def deep_supervision_loss(
