@@ -49,8 +49,10 @@ def train(
     if dry_run:
         from cinelabel.learning.dry_run import dry_run as try_out
 
-        for sentence in try_out(settings):
-            typer.echo(sentence)
+        done = try_out(settings)
+        if done is None:
+            raise typer.Exit(EXIT_INTERRUPTED)
+        typer.echo("\n".join(done))
         return
     folder = run or Path("runs") / settings.name
     result = train_run(settings, folder)

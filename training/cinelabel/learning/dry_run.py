@@ -29,10 +29,10 @@ def dry_config(config: TrainConfig) -> TrainConfig:
     return parse(values, config.name)
 
 
-def dry_run(config: TrainConfig) -> list[str]:
+def dry_run(config: TrainConfig) -> list[str] | None:
     """Take two steps, validate and finish in a folder that is thrown away.
 
-    Returns: sentences on what was done. Weights to start from that are not there yet are none of a
+    Returns: sentences on what was done; None if an interruption was asked for. Weights to start from that are not there yet are none of a
     dry run's business: it starts at random, and says so. Raises as `train`.
     """
     done = []
@@ -47,6 +47,8 @@ def dry_run(config: TrainConfig) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="cinelabel-") as scratch:
         quiet = Reporter(Console(quiet=True))
         result = train(dry, Path(scratch) / "run", reporter=quiet)
+    if not result.finished:
+        return None
     seconds = time.monotonic() - began
     data = dry.data
     shape = "x".join(str(n) for n in (data.depth, data.size, data.size) if n)
