@@ -86,8 +86,9 @@ def test_seconds_and_memory_beside_the_predictor_of_nnunet(folder: Path) -> None
         scores = ""
         if label != f"nnU-Net, {WINDOW}":
             scores = "/".join(f"{d:.3f}" for d in dice(np.load(row["labels"]), known["truth"]))
-        values = [row[name] for name in MEASURED] + [row[n] / reference[n] for n in MEASURED]
-        print(f"{label:<34}" + "".join(f"{value:8.2f}" for value in values) + f"  {scores}")
+        values = "".join(f"{row[name]:8.2f}" for name in MEASURED)
+        ratios = "".join(f"{row[name] / reference[name]:8.3f}" for name in MEASURED)
+        print(f"{label:<34}{values}{ratios}  {scores}")
     theirs = np.load(rows[f"nnU-Net, {WINDOW}"]["labels"])
     same = dice(ours_on_windows(known["windows"]), theirs)
     print("same windows, ours with nnU-Net's: Dice " + "/".join(f"{d:.4f}" for d in same))
