@@ -16,6 +16,7 @@ from cinelabel.networks.base import Network
 from cinelabel.networks.specs import FAMILIES, NetworkSpec
 
 LEAKY_SLOPE = 0.01
+WEIGHT_SPREAD = 0.02
 TOKEN_FEATURES = 32
 """Channels of a pixel that the transformer hands to the convolutions."""
 HIDDEN_FEATURES = 16
@@ -103,7 +104,8 @@ class SwinUnet(Network):
                 HIDDEN_FEATURES, spec.classes, spec.head_kernel, padding=spec.head_kernel // 2
             ),
         )
-        self.apply(_initialise)
+        for part in (self.decoder, self.last_up, self.to_pixels):
+            part.apply(_initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (b, classes, size, size) of images (b, in_channels, size, size)."""
@@ -137,11 +139,8 @@ def drop_paths(spec: NetworkSpec) -> list[list[float]]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Linear layers: zero biases, weights that keep the spread of what goes in (LeCun 1998).
-
-    Swin's own spread of 0.02 is meant for its hundreds of channels; tens of them would fade.
-    """
+    """Linear layers as in Swin: truncated normal weights, zero biases."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+        nn.init.trunc_normal_(module.weight, std=WEIGHT_SPREAD)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
