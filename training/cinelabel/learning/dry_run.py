@@ -32,8 +32,9 @@ def dry_config(config: TrainConfig) -> TrainConfig:
 def dry_run(config: TrainConfig) -> list[str] | None:
     """Take two steps, validate and finish in a folder that is thrown away.
 
-    Returns: sentences on what was done; None if an interruption was asked for. Weights to start from that are not there yet are none of a
-    dry run's business: it starts at random, and says so. Raises as `train`.
+    Returns: sentences on what was done; None if an interruption was asked for. Weights to start
+    from that are not there yet are none of a dry run's business: it starts at random, and says so.
+    Raises as `train`.
     """
     done = []
     dry = dry_config(config)
