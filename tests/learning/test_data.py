@@ -268,8 +268,8 @@ def test_sets_are_drawn_as_often_as_the_balance_says(
 def test_foreground_is_in_the_share_of_slices_that_is_asked_for(make_sets, store):
     for asked, expected in ((1.0, 1.0), (0.5, 0.5 + 0.5 * 0.6), (0.0, 0.6)):  # in 3 slices of 5
         source = open_data(make_sets(foreground=asked), store).training
-        seen = np.mean([labels.any((1, 2)).mean() for _, labels in map(source, range(60))])
-        assert abs(seen - expected) <= 4 * np.sqrt(expected * (1 - expected) / 240)
+        seen = np.mean([labels.any((1, 2)).mean() for _, labels in map(source, range(30))])
+        assert abs(seen - expected) <= 4 * np.sqrt(expected * (1 - expected) / 120)
 
 
 def test_half_of_a_set_is_refused_unless_it_is_allowed(make_sets, store):
@@ -317,6 +317,11 @@ def test_windows_in_the_image_are_anywhere_unless_drawn_for_a_structure(make_set
     chosen = open_data(make_sets(window="image", foreground=1.0), store).training
     for step in range(20):
         assert chosen(step)[1].any((1, 2)).all()
+    fourth = next(case for case in chosen.cases if case.case.patient == "patient004")
+    for k in range(20):  # its structures lie in rows 9 to 15 and columns 12 to 16
+        row, column = chosen.windows.draw(fourth, np.random.default_rng(k)).corner
+        assert 9 <= row + 8 <= 15
+        assert 12 <= column + 8 <= 16
 
 
 def test_a_window_wider_than_the_image_has_zeros_round_it(make_sets, store):
