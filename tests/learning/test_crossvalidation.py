@@ -96,23 +96,23 @@ def test_the_command_trains_each_fold_once_and_scores_whole_held_out_studies(
 ):
     runs = tmp_path / "runs"
     command = (config, "--data", f"acdc={sets['acdc']}", "--folds", folds, "--runs", runs)
-    assert run_command(*command) == 0
-    shown = capsys.readouterr().out
-    assert "fold: 0" in shown
-    assert "fold: 1" in shown
+    assert run_command(*command, "--fold", 0) == 0
+    assert "Agreement" in capsys.readouterr().out
     with (runs / "cv-crossvalidation.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 4 * 2 * 3  # patients, phases, structures
-    dealt = json.loads(folds.read_text())["folds"]
-    for row in rows:
-        assert f"acdc/{row['patient'].removeprefix('acdc/')}" in dealt[int(row["fold"])]
+    assert len(rows) == 2 * 2 * 3  # patients, phases, structures
+    held = json.loads(folds.read_text())["folds"][0]
+    assert {row["case"].rpartition("_")[0] for row in rows} == {
+        p.removeprefix("acdc/") for p in held
+    }
     record = json.loads((runs / "cv-crossvalidation.json").read_text())
-    assert {summary["group"] for summary in record["summary"]} == {None, "0", "1"}
-    stamps = [(runs / f"cv-fold{k}" / "summary.json").stat().st_mtime_ns for k in (0, 1)]
+    assert {summary["group"] for summary in record["summary"]} == {None, "0"}
+    written = (runs / "cv-fold0" / "summary.json").stat().st_mtime_ns
     monkeypatch.setattr("cinelabel.cli.crossvalidate._held_out_scores", lambda *a: [])
     monkeypatch.setattr("cinelabel.cli.crossvalidate._report", lambda *a: None)
     assert run_command(*command) == 0
-    assert stamps == [(runs / f"cv-fold{k}" / "summary.json").stat().st_mtime_ns for k in (0, 1)]
+    assert (runs / "cv-fold1" / "summary.json").exists()
+    assert (runs / "cv-fold0" / "summary.json").stat().st_mtime_ns == written
 
 
 def test_an_interruption_ends_with_code_130_and_begins_no_further_fold(

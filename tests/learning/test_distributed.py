@@ -1,10 +1,12 @@
 """Two processes take the training step that one takes with the joint batch.
 
-Started by torchrun, this file is one of the processes.
+Started by itself, this file starts both, as torchrun does.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from cinelabel.networks import build
 from cinelabel.networks.weights import get_weights, on_cpu
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from torch.utils import tensorboard  # noqa: F401 - once, before there are more processes
 
 VOLUMES = {
     "family": "nnunet3d",
@@ -86,8 +89,7 @@ def gradients(folder: Path, case: str, halves: list[int]) -> dict[str, torch.Ten
 @pytest.fixture(scope="module")
 def of_two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launcher, __file__, str(folder)]
+    command = [sys.executable, __file__, str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return {case: load_file(folder / f"{case}.safetensors") for case in CASES}
@@ -115,14 +117,26 @@ def test_the_dice_of_a_joint_batch_is_not_the_mean_of_those_of_its_halves():
 
 
 def main(folder: Path) -> None:
-    import os
-
-    rank = int(os.environ["RANK"])
+    """Fork two processes with the environment of torchrun; the first writes the gradients."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    sizes = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0}
     torch.set_num_threads(1)
-    for case in CASES:
-        found = gradients(folder / case, case, [rank])
-        if rank == 0:
-            save_file(found, folder / f"{case}.safetensors")
+    children = []
+    for rank in (0, 1):
+        if child := os.fork():
+            children.append(child)
+            continue
+        facts = {**shared, **sizes, "RANK": rank, "LOCAL_RANK": rank}
+        os.environ.update({key: str(value) for key, value in facts.items()})
+        for case in CASES:
+            found = gradients(folder / case, case, [rank])
+            if rank == 0:
+                save_file(found, folder / f"{case}.safetensors")
+        return
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
 
 
 if __name__ == "__main__":

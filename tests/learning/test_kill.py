@@ -20,6 +20,7 @@ from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.learning.supervised import TrainResult, train
 from rich.console import Console
+from torch.utils import tensorboard  # noqa: F401 - once, before there are more processes
 
 COMMON = {
     "network": {"features": [4, 6]},
