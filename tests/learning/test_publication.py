@@ -12,6 +12,7 @@ from cinelabel.learning.run_folder import RunFolder
 from cinelabel.models.store import ModelStore
 from cinelabel.networks import build
 from cinelabel.networks.weights import get_weights, on_cpu
+from cinelabel.transforms.preparation import Preparation
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def make_run(tmp_path, make_config):
         folder = RunFolder(tmp_path / "runs" / name)
         folder.begin(config)
         torch.manual_seed(0)
-        summary = {"steps": 12, "seed": 3, "dice": {"LV": 0.5}, "device": "cpu"}
+        first = {"weights": str(tmp_path), "parts": "all", "sha256": "12ab", "transfer": "2 taken"}
+        summary = {"steps": 12, "seed": 3, "dice": {"LV": 0.5}, "pretrained": first}
         folder.finish(on_cpu(get_weights(build(config.network))), summary)
         return folder.path
 
@@ -44,14 +46,13 @@ def test_members_take_role_and_preprocessing_from_their_runs(store, make_run, tm
     runs = [make_run("s", "segmenter", folder=str(tmp_path)), make_run("l", "locator")]
     card = publish_runs(store, "v-1", runs).card
     assert [(m.name, m.role) for m in card.members] == [("s", "segmenter"), ("l", "locator")]
-    preprocessing = card.members[0].preprocessing
-    assert (preprocessing["spacing_mm"], preprocessing["size"]) == (2.5, 16)
-    assert preprocessing["clip_percentiles"] == [0.5, 99.5]
+    assert Preparation.from_dict(card.members[0].preprocessing) == Preparation(2.5, 16)
     assert card.metrics == {"validation": {"s": {"dice": {"LV": 0.5}}, "l": {"dice": {"LV": 0.5}}}}
     origin = card.provenance["runs"]["s"]
     assert origin["command"] == "cinelabel train s.yaml"
     assert origin["config"]["network"]["features"] == [4, 8]
     assert origin["result"]["seed"] == 3
+    assert origin["result"]["pretrained"]["sha256"] == "12ab"
     assert str(tmp_path) not in json.dumps(card.model_dump(mode="json"))
 
 

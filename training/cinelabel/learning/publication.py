@@ -145,8 +145,7 @@ def _origin(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
     if config.pretrained and not config.pretrained.weights.startswith("model:"):
         values["pretrained"]["weights"] = Path(config.pretrained.weights).name
     kept = ("steps", "seconds", "seed", "precision", "device", "threads", "versions")
-    return {
-        "command": f"cinelabel train {config.name}.yaml",
-        "config": values,
-        "result": {key: summary[key] for key in kept if key in summary},
-    }
+    result = {key: summary[key] for key in kept if key in summary}
+    if first := summary.get("pretrained"):
+        result["pretrained"] = {key: first[key] for key in ("parts", "sha256", "transfer")}
+    return {"command": f"cinelabel train {config.name}.yaml", "config": values, "result": result}

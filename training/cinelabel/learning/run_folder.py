@@ -115,9 +115,9 @@ class RunFolder:
         self.check(config)
         for partial in (self.path / "checkpoints").glob(f"{PARTIAL}*"):
             shutil.rmtree(partial, ignore_errors=True)
+        write_text(self.config_file, config.to_yaml())
         if config.data.folds:
             write_folds(self.folds_file, read_folds(config.data.folds))
-        write_text(self.config_file, config.to_yaml())
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

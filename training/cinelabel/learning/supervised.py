@@ -77,6 +77,7 @@ def train(
     if folder.finished:
         return _result(folder)
     fabric = _start(config)
+    fabric.barrier()  # every process has checked the folder before the first one writes
     lock = folder.alone() if fabric.is_global_zero else contextlib.nullcontext()
     with lock, reporter or Reporter(Console(quiet=not fabric.is_global_zero)) as shown:
         if fabric.is_global_zero:
