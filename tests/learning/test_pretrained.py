@@ -16,6 +16,7 @@ from cinelabel.networks import build
 from cinelabel.networks.specs import NetworkSpec
 from cinelabel.networks.weights import get_weights, on_cpu
 from safetensors.torch import save_file
+from timm.models.swin_transformer import SwinTransformer
 
 PLAIN = NetworkSpec(features=(4, 8, 12))
 TWIN = NetworkSpec(features=(4, 8, 12), deformable_bottleneck=True)
@@ -65,6 +66,29 @@ def test_the_encoder_alone_is_taken_where_the_head_differs(plain):
         assert all(map(torch.equal, own[name], theirs[name]))
     assert not torch.equal(own["decoder_1"][0], theirs["decoder_1"][0])
     assert "not of the encoder" in told["transfer"]
+
+
+def test_a_swin_unet_starts_from_imagenet_and_a_u_net_does_not(tmp_path):
+    spec = NetworkSpec(
+        family="swin_unet",
+        features=(8, 16, 32, 64),
+        size=64,
+        depths=(1, 1, 1, 1),
+        heads=(1, 1, 2, 4),
+        window=2,
+    )
+    swin = SwinTransformer(
+        img_size=64, embed_dim=8, depths=spec.depths, num_heads=spec.heads, window_size=2
+    )
+    offered = swin.state_dict()
+    save_file(offered, tmp_path / "swin.safetensors")
+    network = build(spec)
+    told = start(network, tmp_path / "swin.safetensors", "imagenet")
+    name = "layers.0.blocks.0.mlp.fc1.weight"
+    assert torch.equal(get_weights(network)[f"encoder.{name}"], offered[name])
+    assert told["parts"] == "imagenet"
+    with pytest.raises(RunError, match="only a Swin-UNet"):
+        start(build(PLAIN), tmp_path / "swin.safetensors", "imagenet")
 
 
 def test_weights_of_another_network_are_refused_naming_file_and_tensor(plain):
