@@ -88,6 +88,8 @@ def test_a_killed_run_goes_on_to_the_very_weights_of_an_undisturbed_one(
     resumed = run_case(case, killed, run.path, sets["acdc"])
     straight = run_case(case, killed, tmp_path / "straight", sets["acdc"])
     assert resumed.dice == straight.dice
+    assert (run.cases() is None) == (case != "sets")
+    assert run.cases() == RunFolder(tmp_path / "straight").cases()
     left, right = run.weights(), RunFolder(tmp_path / "straight").weights()
     assert left.keys() == right.keys()
     assert all(torch.equal(left[name], right[name]) for name in left)

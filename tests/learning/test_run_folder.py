@@ -139,3 +139,13 @@ def test_metrics_after_the_step_of_a_resume_are_dropped(tmp_path):
         table.append({"step": step, "loss": 0.5})
     MetricsFile(path, columns, 8).append({"step": 9, "loss": 0.25, "dice_LV": 0.5})
     assert path.read_text().split() == ["step,loss,dice_LV", "4,0.5,", "8,0.5,", "9,0.25,0.5"]
+
+
+def test_a_run_on_data_sets_that_have_changed_is_refused_naming_the_case(tmp_path):
+    run = RunFolder(tmp_path)
+    run.keep_cases({"training": ["acdc/p1_ED"], "held_out": ["acdc/p2_ED"]})
+    run.keep_cases({"training": ["acdc/p1_ED"], "held_out": ["acdc/p2_ED"]})
+    with pytest.raises(RunError, match="acdc/p3_ED is new"):
+        run.keep_cases({"training": ["acdc/p1_ED", "acdc/p3_ED"], "held_out": ["acdc/p2_ED"]})
+    with pytest.raises(RunError, match="acdc/p2_ED is gone"):
+        run.keep_cases({"training": ["acdc/p1_ED"], "held_out": []})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -119,6 +119,7 @@ class Data:
 
     training: Callable[[int], Batch]
     validation: Validation
+    cases: Mapping[str, Sequence[str]] | None = None
 
 
 def open_data(
@@ -210,6 +211,10 @@ def _open_sets(
         set_validation(
             prepared[len(training) :], windows, data.validation_count, config.batch_size, finish
         ),
+        {
+            side: [f"{case.set}/{case.name}" for case in cases]
+            for side, cases in (("training", training), ("held_out", held_out))
+        },
     )
 
 

@@ -144,7 +144,7 @@ def _origin(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
     data["folds"] = config.data.folds and config.data.folds.name
     if config.pretrained and not config.pretrained.weights.startswith("model:"):
         values["pretrained"]["weights"] = Path(config.pretrained.weights).name
-    kept = ("steps", "seconds", "seed", "precision", "device", "threads", "versions")
+    kept = ("steps", "seconds", "seed", "precision", "device", "threads", "cases", "versions")
     result = {key: summary[key] for key in kept if key in summary}
     if first := summary.get("pretrained"):
         result["pretrained"] = {key: first[key] for key in ("parts", "sha256", "transfer")}

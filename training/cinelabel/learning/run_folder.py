@@ -1,6 +1,6 @@
 """The folder of a training run: its configuration, checkpoints, metrics and result.
 
-    config.yaml  folds.json  pretrained.json  metrics.csv  tensorboard/
+    config.yaml  folds.json  cases.json  pretrained.json  metrics.csv  tensorboard/
     checkpoints/step-00001000/  weights.safetensors  summary.json
 
 A checkpoint is a folder that appears whole: `weights.safetensors`, `average.safetensors`,
@@ -13,7 +13,7 @@ import contextlib
 import csv
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from cinelabel.models.folders import PARTIAL, whole_folder
 KEPT_CHECKPOINTS = 2
 LOCK_FILE = ".lock"
 ORIGIN_FILE = "pretrained.json"
+CASES_FILE = "cases.json"
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,29 @@ class RunFolder:
     def origin(self) -> dict[str, Any] | None:
         """What `keep_origin` has written, or None."""
         file = self.path / ORIGIN_FILE
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def keep_cases(self, cases: Mapping[str, Sequence[str]]) -> None:
+        """Write down which cases are learned from and held out.
+
+        Raises RunError where the run was begun with others, naming the first.
+        """
+        file = self.path / CASES_FILE
+        if (before := self.cases()) is None:
+            write_json(file, {side: list(names) for side, names in cases.items()})
+            return
+        for side, names in cases.items():
+            if changed := sorted(set(before.get(side, ())) ^ set(names)):
+                raise RunError(
+                    f"the data sets are not those that the run was begun with: {changed[0]} "
+                    f"is {'gone' if changed[0] in before.get(side, ()) else 'new'}",
+                    where=file,
+                    remedy="Use another run folder, or the data as they were",
+                )
+
+    def cases(self) -> dict[str, list[str]] | None:
+        """What `keep_cases` has written, or None."""
+        file = self.path / CASES_FILE
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
     def config(self) -> TrainConfig:

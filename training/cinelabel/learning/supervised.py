@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -89,6 +90,8 @@ def train(
             where = config.data.folder or run.parent / "data"
             with fabric.rank_zero_first():
                 data = open_data(config, where, shown.progress, rank, augment)
+        if fabric.is_global_zero and data.cases is not None:
+            folder.keep_cases(data.cases)
         loop = _build_loop(config, folder, fabric, shown, data)
         state = loop.run()
         if not loop.finished:
@@ -168,7 +171,7 @@ def _validation(
 
 def _summary(config: TrainConfig, loop: TrainingLoop) -> dict[str, Any]:
     scores = loop.state.scores
-    origin = loop.folder.origin()
+    origin, cases = loop.folder.origin(), loop.folder.cases()
     return {
         "name": config.name,
         "task": config.data.task,
@@ -182,10 +185,19 @@ def _summary(config: TrainConfig, loop: TrainingLoop) -> dict[str, Any]:
         "device": str(loop.fabric.device),
         "threads": torch.get_num_threads(),
         **({"pretrained": origin} if origin else {}),
+        **({"cases": _counted(cases)} if cases else {}),
         "config_sha256": sha256(loop.folder.config_file),
         "versions": {
             "cinelabel": cinelabel.__version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
+    }
+
+
+def _counted(cases: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+    """How many cases of each set are learned from and held out."""
+    return {
+        side: dict(Counter(name.split("/", 1)[0] for name in names))
+        for side, names in cases.items()
     }
