@@ -1,7 +1,8 @@
 """Every configuration of `configs/` takes two steps; pre-training ends as labels of a study.
 
 Sets are tiny trees in the layouts of the public ones. The default run replaces networks of the size
-`paper` by their compact twins and smaller windows; the slow one leaves the files as they are.
+`paper` by their compact twins and smaller windows; the slow one leaves the files as they are and
+goes the whole way.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def tiny(stage: str, file: Path, **changes: object) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_pre_training_and_folds_of_fine_tuning_become_a_version_that_segments(
     sets, tmp_path, monkeypatch, capsys
 ):
