@@ -132,6 +132,15 @@ def test_a_locator_that_is_none_is_refused(runs, store, capsys, tmp_path):
     assert "trains no locator" in refused(capsys, runs[0], "--locator", runs[1])
 
 
+def test_a_version_that_could_not_be_used_is_not_made(runs, store, capsys, tmp_path):
+    locator = finished_run(tmp_path / "runs", "own", "locator")
+    assert "one locator and one or more members that segment, not 2 and 1" in refused(
+        capsys, runs[0], locator, "--locator", BUNDLED
+    )
+    assert "not 1 and 0" in refused(capsys, locator)
+    assert "v-1" not in store.versions()
+
+
 def test_a_version_without_a_locator_gives_none(runs, store, capsys):
     assert run_command(runs[0], "--name", "v-0") == 0
     card = store.root / "v-0" / "card.json"

@@ -126,6 +126,9 @@ def test_a_file_replaces_keys_of_the_one_it_extends_and_those_of_the_data_one_by
     file.write_text("{extends: a.yaml, name: a}")
     with pytest.raises(RunError, match="a.yaml: the configuration extends itself"):
         load(file)
+    file.write_text(f"{{extends: ../{tmp_path.name}/a.yaml, name: a}}")
+    with pytest.raises(RunError, match="a.yaml: the configuration extends itself"):
+        load(file)
 
 
 def test_folders_of_data_sets_are_added_to_those_of_the_file(tmp_path):
@@ -168,3 +171,13 @@ def test_the_first_key_that_changes_what_is_learned_is_found(make_config):
     assert first_difference(base, harmless) is None
     assert first_difference(base, make_config(optimiser={"lr": 0.5})) == ("optimiser.lr", 0.01, 0.5)
     assert first_difference(base, make_config(augmentation={"noise": 0.1})) is not None
+    default, none = make_config(augmentation={}), make_config(augmentation=None)
+    assert first_difference(default, none) == ("augmentation", {}, None)
+
+
+@pytest.mark.parametrize("data", [3, {"roots": ["acdc"]}])
+def test_data_that_are_no_table_are_refused_where_folders_are_given(tmp_path, data):
+    file = tmp_path / "a.yaml"
+    file.write_text(yaml.safe_dump(MINIMAL | {"data": data}))
+    with pytest.raises(RunError, match="'data"):
+        load(file, roots={"acdc": tmp_path})

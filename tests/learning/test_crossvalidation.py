@@ -12,7 +12,7 @@ from cinelabel.core.errors import InputError, RunError
 from cinelabel.datasets import cases
 from cinelabel.datasets.folds import make_folds, write_folds
 from cinelabel.learning import supervised
-from cinelabel.learning.config import load
+from cinelabel.learning.config import PretrainedConfig, load
 from cinelabel.learning.crossvalidation import fold_configs, held_out
 from cinelabel.learning.run_folder import RunFolder
 
@@ -76,6 +76,18 @@ def test_a_run_without_folds_or_on_phantoms_has_no_cross_validation(config, sets
             fold_configs(settings)
 
 
+def test_a_fold_does_not_start_from_a_run_that_has_learned_from_it(config, sets, folds, tmp_path):
+    settings = fold_configs(load(config, roots={"acdc": sets["acdc"]}), folds)
+    first = tmp_path / "first"
+    supervised.train(settings[0], first)
+    weights = {"weights": str(first)}
+    same = settings[0].model_copy(update={"pretrained": PretrainedConfig(**weights)})
+    assert supervised.train(same, tmp_path / "same").finished
+    other = settings[1].model_copy(update={"pretrained": PretrainedConfig(**weights)})
+    with pytest.raises(RunError, match="has learned from acdc/patient.*which is to be held out"):
+        supervised.train(other, tmp_path / "other")
+
+
 def test_a_run_on_sets_needs_their_folders(config, tmp_path):
     with pytest.raises(RunError, match="--data SET=DIR"):
         supervised.train(load(config), tmp_path / "run")
@@ -96,12 +108,13 @@ def test_the_command_trains_each_fold_once_and_scores_whole_held_out_studies(
 ):
     runs = tmp_path / "runs"
     command = (config, "--data", f"acdc={sets['acdc']}", "--folds", folds, "--runs", runs)
-    assert run_command(*command, "--fold", 0) == 0
+    assert run_command(*command, "--fold", 0, "--hd95") == 0
     assert "Agreement" in capsys.readouterr().out
     with (runs / "cv-crossvalidation.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 2 * 2 * 3  # patients, phases, structures
     held = json.loads(folds.read_text())["folds"][0]
+    assert all(row["penalised_hd95_mm"] for row in rows if row["empty"] != "both")
     assert {row["case"].rpartition("_")[0] for row in rows} == {
         p.removeprefix("acdc/") for p in held
     }

@@ -8,7 +8,7 @@ import pytest
 import torch
 from cinelabel.core.errors import ModelError, RunError
 from cinelabel.learning.config import PretrainedConfig
-from cinelabel.learning.pretrained import find_weights, load_pretrained
+from cinelabel.learning.pretrained import find_weights, load_pretrained, require_unseen
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.learning.supervised import train
 from cinelabel.models.store import ModelStore
@@ -147,3 +147,12 @@ def test_a_fine_tuning_starts_from_a_run_and_goes_on_without_it(
     assert (told["weights"], told["parts"]) == (str(first), "all")
     assert f"{len(before)} tensors taken, 0 left" in told["transfer"]
     assert f"starting from {first}: {len(before)} tensors taken" in written.getvalue()
+
+
+def test_a_run_that_has_learned_from_a_held_out_case_is_no_start(tmp_path):
+    known = {"training": ["acdc/patient001_ED"], "held_out": ["acdc/patient002_ED"]}
+    RunFolder(tmp_path / "first").keep_cases(known)
+    for source in (str(tmp_path / "first"), "model:phantom-2/a", str(tmp_path / "file")):
+        require_unseen(source, ["acdc/patient002_ED"])
+    with pytest.raises(RunError, match="first: the run has learned from acdc/patient001_ED"):
+        require_unseen(str(tmp_path / "first"), ["acdc/patient001_ED"])

@@ -81,6 +81,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path, name):
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(RunError, match=f"{name}: the file is missing or damaged"):
         folder.latest_checkpoint()
+    file.write_bytes(b"something else")
+    with pytest.raises(RunError, match=f"{name}: the file is missing or damaged"):
+        folder.latest_checkpoint()
 
 
 def test_a_folder_begun_with_another_configuration_is_refused_naming_the_key(tmp_path, make_config):

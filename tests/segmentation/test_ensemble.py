@@ -112,6 +112,7 @@ def test_agreement_is_that_of_the_members_own_labels(make_ensemble, drawn) -> No
     assert agreement.dice[0, :, 0, 2].tolist() == [1.0, 1.0, 1.0]
     assert agreement.dice[0, 1, 0, 1] == 0.0
     assert ensemble.segment(study, members=["a"]).agreement is None
+    assert ensemble.segment(study, members=["a", "a"]).members == ("a",)
 
 
 def test_only_one_member_at_a_time_holds_memory_to_compute(make_ensemble, drawn) -> None:

@@ -158,3 +158,13 @@ def test_a_network_that_cannot_be_used_is_refused_in_a_sentence(
     path.write_text(json.dumps(card))
     with pytest.raises(ModelError, match=said):
         Segmenter.load("three-1", device="cpu", store=store)
+
+
+def test_a_locator_without_a_pixel_size_is_refused(store: ModelStore) -> None:
+    path = store.root / "three-1" / "card.json"
+    card = json.loads(path.read_text())
+    member = next(m for m in card["members"] if m["name"] == "where")
+    member["preprocessing"]["spacing_mm"] = None
+    path.write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="'where' cannot be used, a locator looks at single"):
+        Segmenter.load("three-1", device="cpu", store=store)

@@ -40,6 +40,9 @@ def crossvalidate(
         str | None,
         typer.Option(metavar="VERSION", help="Model version that finds the heart in the held-out."),
     ] = None,
+    hd95: Annotated[
+        bool, typer.Option("--hd95", help="Also HD95 and ASSD, which takes longer.")
+    ] = False,
     threads: Threads = None,
 ) -> None:
     """Train one run a fold and score each on the whole studies of the patients it held out.
@@ -59,7 +62,8 @@ def crossvalidate(
         if not result.finished:
             raise typer.Exit(EXIT_INTERRUPTED)
     if is_first_process() and settings.data.task == "segmenter":
-        _report(_held_out_scores(configs, runs, locator), runs / f"{settings.name}-crossvalidation")
+        scores = _held_out_scores(configs, runs, locator, hd95)
+        _report(scores, runs / f"{settings.name}-crossvalidation")
 
 
 def _chosen(configs: list[TrainConfig], numbers: list[int] | None) -> list[TrainConfig]:
@@ -75,7 +79,7 @@ def _chosen(configs: list[TrainConfig], numbers: list[int] | None) -> list[Train
 
 
 def _held_out_scores(
-    configs: Sequence[TrainConfig], runs: Path, locator: str | None
+    configs: Sequence[TrainConfig], runs: Path, locator: str | None, distances: bool
 ) -> list[Score]:
     """Scores of the cases that each fold held out, the fold being one of their groups."""
     from cinelabel.cli import terminal
@@ -93,7 +97,7 @@ def _held_out_scores(
             version = publish_runs(store, config.name, [runs / config.name], locator=finder)
             cases = held_out(config)
             for found in segment_cases(
-                Segmenter(version), cases, distances=False, progress=progress
+                Segmenter(version), cases, distances=distances, progress=progress
             ):
                 scores += [
                     replace(score, groups={**score.groups, "fold": str(config.data.fold)})

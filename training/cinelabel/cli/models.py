@@ -111,6 +111,7 @@ def show(
         "licence": card.licence,
         "intended use": card.intended_use,
         "parent": card.parent or "none",
+        "used by --fast": card.fast or "the first that segments",
         "validation Dice": _scores(card.metrics),
     }
     for key, value in facts.items():
@@ -119,8 +120,8 @@ def show(
         table.add_row(
             member.name,
             f"{member.role}, {member.network['family']}, {member.parameters / 1e6:.2f} M "
-            f"parameters, {member.preprocessing.get('spacing_mm', '?')} mm pixels, label agreement "
-            f"of OpenVINO with torch {member.agreement.label_agreement:.4%}",
+            f"parameters, {_pixels(member.preprocessing)}, weight {member.weight:g}, label "
+            f"agreement of OpenVINO with torch {member.agreement.label_agreement:.4%}",
         )
     terminal.print_table(table)
 
@@ -293,6 +294,11 @@ def _labelled_cases(data: list[str], by: list[str] | None) -> list[Case]:
         if not any(name in of_case(case).groups for case in found):
             raise InputError(f"no case of these data states its {name}", where=" ".join(data))
     return found
+
+
+def _pixels(preprocessing: Mapping[str, Any]) -> str:
+    spacing = preprocessing.get("spacing_mm")
+    return "the image's own pixels" if spacing is None else f"{spacing} mm pixels"
 
 
 def _current(store: ModelStore) -> str | None:

@@ -276,14 +276,21 @@ def load(
     values = _read(path)
     values.update({key: value for key, value in overrides.items() if value is not None})
     if roots:
-        data = values.get("data") or {}
-        values["data"] = {**data, "roots": {**(data.get("roots") or {}), **roots}}
+        values["data"] = _with_roots(values.get("data"), roots)
     return parse(values, path)
+
+
+def _with_roots(data: object, roots: Mapping[str, Path]) -> object:
+    """The `data` of a file with these folders, too; what is no table is left for `parse`."""
+    given = {} if data is None else data
+    if not isinstance(given, dict) or not isinstance(given.get("roots") or {}, dict):
+        return data
+    return {**given, "roots": {**(given.get("roots") or {}), **roots}}
 
 
 def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The keys of a file over those of the one it extends."""
-    if path in extended_by:
+    if path.resolve() in extended_by:
         raise RunError("the configuration extends itself", where=path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -296,7 +303,7 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RunError("the configuration is not a table of keys and values", where=path)
     if (base := values.pop("extends", None)) is None:
         return values
-    below = _read(path.parent / str(base), (*extended_by, path))
+    below = _read(path.parent / str(base), (*extended_by, path.resolve()))
     merged = {**below, **values}
     if isinstance(below.get("data"), dict) and isinstance(values.get("data"), dict):
         merged["data"] = {**below["data"], **values["data"]}
@@ -316,7 +323,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
     for key, value in values.items():
         if prefix + key == "data.roots":
             yield "data.roots", sorted(value)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and value:
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

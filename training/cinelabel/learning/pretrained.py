@@ -6,6 +6,7 @@ the first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from cinelabel.core.errors import ModelError, RunError
 from cinelabel.core.files import sha256
 from cinelabel.learning.config import PretrainedConfig
+from cinelabel.learning.run_folder import RunFolder
 from cinelabel.models.store import ModelStore
 from cinelabel.networks.base import Network
 from cinelabel.networks.weights import (
@@ -71,6 +73,25 @@ def find_weights(source: str) -> Path:
     if not file.is_file():
         raise RunError("the run is not finished", where=path, remedy="Train it to its end first")
     return file
+
+
+def require_unseen(source: str, held_out: Sequence[str]) -> None:
+    """Raise RunError where the run that weights come from has learned from a held-out case.
+
+    Args:
+        source: as configured; of a file or a member of the store the cases are not known.
+        held_out: `SET/CASE` of each.
+    """
+    if source.startswith(STORE_PREFIX):
+        return
+    path = Path(source).expanduser()
+    known = RunFolder(path).cases() if path.is_dir() else None
+    if seen := sorted(set((known or {}).get("training", ())) & set(held_out)):
+        raise RunError(
+            f"the run has learned from {seen[0]}, which is to be held out",
+            where=path,
+            remedy="Start from a run with the same folds, or of other data sets",
+        )
 
 
 def _load_imagenet(network: Network, file: Path) -> Transfer:

@@ -44,7 +44,8 @@ def publish_runs(
 
     Raises:
         RunError: for a run that is not finished or damaged, two of one name, a locator that is
-            none, and folds of which one holds out what another one holds out, too.
+            none, no locator or several, no run that segments, and folds of which one holds out
+            some of what another one holds out, too.
         InputError: for folds of a run that cannot be read.
         ModelError: for weights that do not fit their network, and as `ModelStore.publish`.
     """
@@ -79,6 +80,7 @@ def publish_runs(
         draft, origin = _locator_of(locator)
         drafts.append(draft)
         origins[draft.name] = origin
+    _require_roles([draft.role for draft in drafts], version)
     return store.publish(
         version,
         drafts,
@@ -101,6 +103,16 @@ def _require_names_of_their_own(configs: Sequence[TrainConfig], runs: Sequence[P
     for name, path in zip(names, runs, strict=True):
         if names.count(name) > 1:
             raise RunError(f"two runs have the name '{name}'", where=path)
+
+
+def _require_roles(roles: Sequence[str], version: str) -> None:
+    if roles.count("locator") != 1 or "segmenter" not in roles:
+        raise RunError(
+            f"a version has one locator and one or more members that segment, not "
+            f"{roles.count('locator')} and {roles.count('segmenter')}",
+            where=version,
+            remedy="Leave out --locator where one of the runs is one, and add runs that segment",
+        )
 
 
 def _require_disjoint_folds(runs: Sequence[RunFolder]) -> None:

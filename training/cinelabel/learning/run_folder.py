@@ -216,7 +216,7 @@ class RunFolder:
         try:
             facts = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
             state = torch.load(state_file, weights_only=True, map_location="cpu")
-        except (OSError, ValueError, RuntimeError, EOFError) as error:
+        except Exception as error:  # unpickling what is damaged fails in any way
             raise _damaged(state_file) from error
         return Checkpoint(
             step=facts["step"],

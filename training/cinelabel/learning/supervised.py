@@ -24,7 +24,7 @@ from cinelabel.learning.config import TrainConfig
 from cinelabel.learning.data import Data, SliceCache, cached_data, open_data
 from cinelabel.learning.loop import TrainingLoop, make_fabric
 from cinelabel.learning.losses import deep_supervision_loss, example_dice
-from cinelabel.learning.pretrained import load_pretrained
+from cinelabel.learning.pretrained import load_pretrained, require_unseen
 from cinelabel.learning.reporting import Reporter
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.learning.sampling import Validation
@@ -130,6 +130,7 @@ def _build_loop(
     names = score_names(config.network.classes)
     network = build(config.network)
     if config.pretrained and folder.latest_checkpoint() is None:
+        require_unseen(config.pretrained.weights, (data.cases or {}).get("held_out", ()))
         origin = load_pretrained(network, config.pretrained)
         reporter.note(f"starting from {origin['weights']}: {origin['transfer']}")
         if fabric.is_global_zero:

@@ -79,6 +79,10 @@ class Member:
             self.preparation = Preparation.from_dict(card.preprocessing)
         except ModelError as error:
             raise self._unfit(error.problem) from error
+        if card.role == "locator" and (
+            card.spec.dimensions != 2 or self.preparation.spacing_mm is None
+        ):
+            raise self._unfit("a locator looks at single slices at one pixel size")
         if not card.spec.size and self.preparation.size % card.spec.divisor:
             raise self._unfit(
                 f"its windows of {self.preparation.size} pixels are no multiple of the "

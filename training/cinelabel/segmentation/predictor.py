@@ -234,7 +234,7 @@ class Segmenter:
                 )
         if not members:
             raise InputError("at least one member must take part", where=self.version.name)
-        return [self._segmenters[name] for name in members]
+        return [self._segmenters[name] for name in dict.fromkeys(members)]
 
 
 class _Run:
