@@ -110,7 +110,7 @@ def test_the_command_trains_each_fold_once_and_scores_whole_held_out_studies(
     command = (config, "--data", f"acdc={sets['acdc']}", "--folds", folds, "--runs", runs)
     assert run_command(*command, "--fold", 0, "--hd95") == 0
     assert "Agreement" in capsys.readouterr().out
-    with (runs / "cv-crossvalidation.csv").open() as stream:
+    with (runs / "cv-fold0-crossvalidation.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 2 * 2 * 3  # patients, phases, structures
     held = json.loads(folds.read_text())["folds"][0]
@@ -118,7 +118,7 @@ def test_the_command_trains_each_fold_once_and_scores_whole_held_out_studies(
     assert {row["case"].rpartition("_")[0] for row in rows} == {
         p.removeprefix("acdc/") for p in held
     }
-    record = json.loads((runs / "cv-crossvalidation.json").read_text())
+    record = json.loads((runs / "cv-fold0-crossvalidation.json").read_text())
     assert {summary["group"] for summary in record["summary"]} == {None, "0"}
     written = (runs / "cv-fold0" / "summary.json").stat().st_mtime_ns
     monkeypatch.setattr("cinelabel.cli.crossvalidate._held_out_scores", lambda *a: [])

@@ -50,7 +50,8 @@ def crossvalidate(
     The runs are DIR/NAME-fold0 and so on; a stopped one goes on, finished ones
     are skipped. For the scores each run is used as it would be if published:
     the locator finds the heart, predictions are mirrored, averaged and
-    post-processed. They go to DIR/NAME-crossvalidation.csv and .json, too.
+    post-processed. They go to DIR/NAME-crossvalidation.csv and .json, too; those of
+    single folds to DIR/NAME-fold0-crossvalidation.csv and so on.
     """
     require_training()
     from cinelabel.learning import config as configuration
@@ -63,7 +64,8 @@ def crossvalidate(
             raise typer.Exit(EXIT_INTERRUPTED)
     if is_first_process() and settings.data.task == "segmenter":
         scores = _held_out_scores(configs, runs, locator, hd95)
-        _report(scores, runs / f"{settings.name}-crossvalidation")
+        part = f"-fold{'-'.join(str(c.data.fold) for c in configs)}" if fold else ""
+        _report(scores, runs / f"{settings.name}{part}-crossvalidation")
 
 
 def _chosen(configs: list[TrainConfig], numbers: list[int] | None) -> list[TrainConfig]:
