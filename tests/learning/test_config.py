@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import yaml
 from cinelabel.core.errors import CineLabelError, ModelError, RunError
 from cinelabel.learning.config import first_difference, load, parse
+from cinelabel.learning.data import preparation
 from cinelabel.networks.specs import PRESETS, NetworkSpec
 from cinelabel.phantom.settings import PhantomSettings
+from cinelabel.transforms.preparation import CONVOLUTIONAL, TRANSFORMER
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MINIMAL = {"name": "a", "network": "nnunet2d-compact"}
@@ -33,6 +35,15 @@ def test_the_resolved_configuration_reads_back_equal(make_config):
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_of_the_house_holds_and_is_named_like_its_file(file):
     assert load(file).name == file.stem
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*-paper-*.yaml")), ids=lambda path: path.stem)
+def test_the_papers_networks_are_shown_what_the_paper_says(file):
+    config = load(file)
+    expected = TRANSFORMER if config.network.size else CONVOLUTIONAL
+    if config.network.dimensions == 3:
+        expected = replace(expected, size=448, depth=10)
+    assert preparation(config.data) == expected
 
 
 ABLATIONS = {

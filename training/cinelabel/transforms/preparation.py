@@ -155,7 +155,9 @@ class Preparation:
 
 
 COMPACT = Preparation(spacing_mm=1.5, size=128)
-CONVOLUTIONAL = Preparation(spacing_mm=0.66, size=512, window="image", order=3)
+CONVOLUTIONAL = Preparation(
+    spacing_mm=0.66, size=512, window="image", order=3, normalised_over="volume"
+)
 TRANSFORMER = Preparation(spacing_mm=None, size=224, intensity="min-max")
 
 
