@@ -173,7 +173,7 @@ def folds_file(path: Path, *folds: list[str]) -> Path:
 
 def fold_runs(folder: Path, *folds: tuple[Path, int]) -> list[Path]:
     return [
-        finished_run(folder, f"f{k}", source="sets", folds=str(file), fold=fold)
+        finished_run(folder, f"f-fold{k}", source="sets", folds=str(file), fold=fold)
         for k, (file, fold) in enumerate(folds)
     ]
 
@@ -181,15 +181,17 @@ def fold_runs(folder: Path, *folds: tuple[Path, int]) -> list[Path]:
 def test_runs_of_the_folds_of_one_file_become_members(store, tmp_path):
     file = folds_file(tmp_path / "folds.json", ["s/P1", "s/P2"], ["s/P3"])
     assert run_command(*fold_runs(tmp_path, (file, 0), (file, 1)), "--name", "v-1") == 0
-    origin = store.load("v-1").card.provenance["runs"]["f0"]["config"]["data"]
-    assert (origin["folds"], origin["fold"]) == ("folds.json", 0)
+    origin = store.load("v-1").card.provenance["runs"]["f-fold0"]
+    data = origin["config"]["data"]
+    assert (data["folds"], data["fold"]) == ("folds.json", 0)
+    assert origin["command"] == "cinelabel crossvalidate f.yaml --fold 0"
 
 
 def test_runs_of_folds_that_share_a_patient_are_refused(store, tmp_path, capsys):
     one = folds_file(tmp_path / "one.json", ["s/P1", "s/P2"], ["s/P3"])
     other = folds_file(tmp_path / "other.json", ["s/P1"], ["s/P2", "s/P3"])
     sentence = refused(capsys, *fold_runs(tmp_path, (one, 0), (other, 1)))
-    assert "f1: its fold and that of" in sentence
+    assert "f-fold1: its fold and that of" in sentence
     assert "share the patient s/P2" in sentence
 
 

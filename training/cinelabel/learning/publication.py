@@ -160,4 +160,8 @@ def _origin(config: TrainConfig, summary: dict[str, Any]) -> dict[str, Any]:
     result = {key: summary[key] for key in kept if key in summary}
     if first := summary.get("pretrained"):
         result["pretrained"] = {key: first[key] for key in ("parts", "sha256", "transfer")}
-    return {"command": f"cinelabel train {config.name}.yaml", "config": values, "result": result}
+    command = f"cinelabel train {config.name}.yaml"
+    if (fold := config.data.fold) is not None and config.name.endswith(f"-fold{fold}"):
+        whole = config.name.removesuffix(f"-fold{fold}")
+        command = f"cinelabel crossvalidate {whole}.yaml --fold {fold}"
+    return {"command": command, "config": values, "result": result}

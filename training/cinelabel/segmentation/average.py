@@ -46,11 +46,7 @@ class Region:
             centre=(window.centre[0] - self.x[0], window.centre[1] - self.y[0]),
             source_shape=self.shape,
         )
-        restored = [
-            np.moveaxis(within.restore(maps[:, c], outside=float(c == 0)), 2, 0)
-            for c in range(maps.shape[1])
-        ]
-        return np.stack(restored)
+        return np.moveaxis(within.restore_probabilities(maps), 3, 1)
 
     def into(self, target: np.ndarray, values: np.ndarray) -> None:
         """Put values (n, x, y) where they belong in an array of the grid, (x, y, n)."""
