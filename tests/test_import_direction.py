@@ -19,10 +19,11 @@ APPS = ROOT / "apps"
 LAYERS = (
     ("core",),
     ("studies", "datasets", "phantom"),
-    ("networks", "transforms", "models"),
+    ("networks", "transforms", "models", "labelstore"),
     ("segmentation", "quality"),
     ("learning",),
     ("active", "analysis", "evaluation"),
+    ("serving",),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
