@@ -153,7 +153,7 @@ class Ticket:
             self._changed.notify_all()
         start = time.monotonic()
         try:
-            yield Waited(self._position_at_arrival, round(start - self._arrived, 4))
+            yield Waited(self._position_at_arrival, start - self._arrived)
         finally:
             with self._changed:
                 took = time.monotonic() - start
