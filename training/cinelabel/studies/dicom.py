@@ -14,13 +14,13 @@ import numpy as np
 from cinelabel.core.errors import InputError
 from cinelabel.core.grid import Grid
 from cinelabel.studies import dicom_series
-from cinelabel.studies.dicom_headers import SetAside, read_pixels, scan
+from cinelabel.studies.dicom_headers import Instance, SetAside, read_pixels, scan
 from cinelabel.studies.dicom_series import PHASE_ORDER, Group, SeriesSummary
 from cinelabel.studies.dicom_writer import write_cine
 from cinelabel.studies.nifti import study_name
 from cinelabel.studies.study import Study, require_image
 
-__all__ = ["SeriesSummary", "read", "read_all", "read_series", "write_cine"]
+__all__ = ["SeriesSummary", "phase_images", "read", "read_all", "read_series", "write_cine"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 NAMELESS_FOLDERS = ("dicom", "dcm", "images")
@@ -81,12 +81,8 @@ def instance_places(folder: Path) -> dict[int, tuple[int, int]]:
     No pixels are read. Raises InputError as `read`, and where two images share a number or one has
     none.
     """
-    folder = Path(folder)
-    images, _ = scan(folder)
-    group = dicom_series.choose(dicom_series.group_series(images), None, folder)
-    slices, _ = dicom_series.order_phases(group, folder)
     places: dict[int, tuple[int, int]] = {}
-    for z, phases in enumerate(slices):
+    for z, phases in enumerate(_ordered_images(Path(folder), None)):
         for t, image in enumerate(phases):
             number = image.instance_number
             if number is None or int(number) in places:
@@ -94,6 +90,24 @@ def instance_places(folder: Path) -> dict[int, tuple[int, int]]:
                 raise InputError(f"{problem} (InstanceNumber)", where=image.path)
             places[int(number)] = (z, t)
     return places
+
+
+def phase_images(folder: Path, frame: int, series: str | None = None) -> list[Instance]:
+    """The images of one phase (from 0), slice by slice as `read` orders them; no pixels are read.
+
+    Raises InputError as `read`, and where there is no such phase.
+    """
+    slices = _ordered_images(Path(folder), series)
+    if not 0 <= frame < len(slices[0]):
+        raise InputError(f"has {len(slices[0])} phases and no phase {frame}", where=folder)
+    return [phases[frame] for phases in slices]
+
+
+def _ordered_images(folder: Path, series: str | None) -> list[list[Instance]]:
+    """The images of a folder's stack by slice and phase."""
+    images, _ = scan(folder)
+    group = dicom_series.choose(dicom_series.group_series(images), series, folder)
+    return dicom_series.order_phases(group, folder)[0]
 
 
 def _folder_name(folder: Path) -> str:
