@@ -11,9 +11,12 @@ from pathlib import Path
 
 from cinelabel import __version__
 from cinelabel.core.labels import LABEL_NAMES
-from cinelabel.studies.workspace import default_workspace, open_workspace, prepare
+from cinelabel.serving.settings import ServerSettings
+from cinelabel.studies.workspace import open_workspace, prepare
 from lib.datastore import CineDatastore
 from lib.infer import SegmentationTask
+from lib.services import Services
+from lib.sessions import Sessions
 from lib.strategy import First, Random
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -31,18 +34,16 @@ class CineApp(MONAILabelApp):
     Args:
         app_dir: this folder.
         studies: folder of studies, which is only read.
-        conf: `workspace` (prepared folder of images and labels), `model` (version), `device`,
-            `fast` ("true": one member, no mirroring), `seed` (of the random strategy); all
-            optional strings.
+        conf: `settings`, the file of the server's settings, if `cinelabel serve` wrote one.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         # The constructor of MONAILabelApp builds datastore and tasks: what they need comes first.
-        prepared = conf.get("workspace")
-        if prepared:
-            self.workspace = open_workspace(Path(prepared))
+        self.settings = ServerSettings.of_app(app_dir, studies, conf)
+        if "settings" in conf:
+            self.workspace = open_workspace(self.settings.workspace)
         else:
-            self.workspace = prepare(Path(studies), default_workspace(Path(studies)))
+            self.workspace = prepare(Path(studies), self.settings.workspace)
         for problem in self.workspace.problems:
             logger.warning("Left out: %s", problem)
         super().__init__(
@@ -54,20 +55,28 @@ class CineApp(MONAILabelApp):
             version=__version__,
             labels=LABEL_NAMES,
         )
+        self.services = Services(
+            app=self,
+            datastore=self.datastore(),
+            sessions=Sessions(self.workspace.path / "sessions"),
+            settings=self.settings,
+        )
+
+    def _load_sessions(self, load: bool = False) -> None:
+        """Sessions are ours: `lib.sessions`."""
 
     def init_datastore(self) -> Datastore:
         return CineDatastore(self.workspace)
 
     def init_infers(self) -> dict[str, InferTask]:
-        model, device = self.conf.get("model"), self.conf.get("device", "auto")
-        fast = self.conf.get("fast") == "true"
+        model, device, fast = self.settings.model, self.settings.device, self.settings.fast
         return {"cine": SegmentationTask(self.workspace, model, device, fast)}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         return {}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return {"first": First(), "random": Random(int(self.conf.get("seed", "0")))}
+        return {"first": First(), "random": Random(self.settings.seed)}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         return {}

@@ -1,64 +1,54 @@
-"""MONAI Label's ASGI application with errors as JSON sentences, and an end with its parent."""
+"""The web application: the routes of MONAI Label's clients and ours, behind the guard.
+
+MONAI Label's own application is never imported: its endpoints block the event loop and trust what
+they are sent. Here every endpoint is a plain function, run in a thread.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from cinelabel.cli.server_process import EXIT_WITH_STDIN
-from cinelabel.core.errors import CineLabelError, InputError
-from fastapi import FastAPI, Request
-from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
-from monailabel.app import app
-from monailabel.interfaces.exception import (
-    ImageNotFoundException,
-    LabelNotFoundException,
-    MONAILabelException,
-)
+import anyio.to_thread
+from cinelabel import __version__
+from fastapi import FastAPI
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.http.errors import Problem, explain_errors
+from lib.http.guard import Guard, Rules
+from lib.http.logs import RequestLog
+from lib.routes import ALL
+from lib.services import Services
 
 __all__ = ["app"]
 
 
-def _sentence(status: int, text: str) -> JSONResponse:
-    return JSONResponse({"detail": text}, status_code=status)
+@asynccontextmanager
+async def lifespan(application: FastAPI) -> AsyncIterator[None]:
+    """Build the app before the first request."""
+    cine = await anyio.to_thread.run_sync(app_instance)
+    parts: Services = cine.services
+    application.state.services = parts
+    application.state.rules = Rules.of(parts.settings)
+    yield
 
 
-async def _monailabel_error(_: Request, error: Exception) -> JSONResponse:
-    missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
-    return _sentence(404 if missing else 400, getattr(error, "msg", str(error)))
+def create() -> FastAPI:
+    """The application; its parts are made when it starts."""
+    application = FastAPI(
+        title="CineLabel",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={"4XX": {"model": Problem}, "5XX": {"model": Problem}},
+    )
+    for router in ALL:
+        application.include_router(router)
+    explain_errors(application)
+    application.add_middleware(Guard)
+    application.add_middleware(RequestLog)  # the one added last is the outermost
+    return application
 
 
-async def _cinelabel_error(_: Request, error: Exception) -> JSONResponse:
-    return _sentence(400 if isinstance(error, InputError) else 500, str(error))
-
-
-async def _json_error(_: Request, error: Exception) -> JSONResponse:
-    return _sentence(400, f"The parameters are not JSON: {error}.")
-
-
-def _explain_errors(application: FastAPI) -> None:
-    application.add_exception_handler(MONAILabelException, _monailabel_error)
-    application.add_exception_handler(CineLabelError, _cinelabel_error)
-    application.add_exception_handler(json.JSONDecodeError, _json_error)
-
-
-def _close_to_web_pages(application: FastAPI) -> None:
-    """MONAI Label lets pages of any origin use the server; Slicer needs no such permission."""
-    kept = [layer for layer in application.user_middleware if layer.cls is not CORSMiddleware]
-    application.user_middleware = kept
-
-
-def _end_with_stdin() -> None:
-    """Wait until whoever started the server closes its end of the pipe, or dies, then stop."""
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-_explain_errors(app)
-_close_to_web_pages(app)
-if os.environ.get(EXIT_WITH_STDIN):
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+app = create()

@@ -1,0 +1,1 @@
+"""What stands round the routes: the guard, errors as sentences, the log, the metrics."""
