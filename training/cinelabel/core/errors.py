@@ -41,6 +41,31 @@ class LabelError(InputError):
     """A label with values outside the structures."""
 
 
+class ConflictError(CineLabelError):
+    """A change that began from an older state than the newest, or of what another holds.
+
+    Args:
+        version: the newest version, 0 if there is none.
+        who: who submitted it, or holds the case.
+        time: when (ISO 8601, UTC).
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: object | None = None,
+        remedy: str | None = None,
+        version: int = 0,
+        who: str | None = None,
+        time: str | None = None,
+    ) -> None:
+        super().__init__(problem, where=where, remedy=remedy)
+        self.version = version
+        self.who = who
+        self.time = time
+
+
 class ModelError(CineLabelError):
     """A model version, its card or its weights are missing or damaged."""
 

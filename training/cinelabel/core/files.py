@@ -29,7 +29,7 @@ _REASONS = {
 }
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """fsync a file or folder; folders cannot be opened on Windows and are left to the system."""
     if path.is_dir() and os.name == "nt":
         return
@@ -72,10 +72,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, target)
         with contextlib.suppress(OSError):  # some network file systems cannot flush a folder
-            _flush_to_disk(target.parent)
+            flush_to_disk(target.parent)
     except OSError as error:
         if _is_about_another_file(error, target, temporary):
             raise

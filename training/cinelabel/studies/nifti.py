@@ -136,6 +136,16 @@ def read(path: Path, *, mend: bool = False) -> Study:
     )
 
 
+def peek(path: Path) -> tuple[tuple[int, ...], Grid]:
+    """Sizes of the real axes (three or four) and the grid, from the header alone.
+
+    Raises:
+        InputError: as for `read`, as far as the header tells.
+    """
+    source = _open(Path(path))
+    return source.shape, source.grid
+
+
 def read_label(path: Path, label_map: LabelMap = CANONICAL) -> tuple[np.ndarray, Grid]:
     """Labels uint8 (x, y, z) or (x, y, z, t) with canonical values, and their grid.
 
