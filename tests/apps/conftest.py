@@ -15,8 +15,9 @@ import pytest
 pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
 from cinelabel import studies
-from cinelabel.cli import server_process
 from cinelabel.phantom.cohort import PhantomStudy, make_study
+from cinelabel.serving import process
+from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.workspace import Workspace, prepare
 
 SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
@@ -26,7 +27,7 @@ SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 class Running:
     """A running server and what it serves."""
 
-    server: server_process.Server
+    server: process.Server
     url: str
     workspace: Workspace
     studies: Path
@@ -40,18 +41,17 @@ def running(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Ru
     studies.save_image(folder / "studies" / "heart.nii.gz", phantom.study)
     (folder / "studies" / "broken.nii.gz").write_bytes(b"not an image")
     workspace = prepare(folder / "studies", folder / "workspace")
-    settings = server_process.ServerSettings(
+    settings = ServerSettings(
         studies=folder / "studies",
         workspace=workspace.path,
-        app=server_process.lay_out_app(server_process.find_app(), workspace.path),
-        port=server_process.free_port(),
+        port=process.free_port(),
         model="pair-1",
         fast=True,
         seed=5,
     )
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CINELABEL_MODELS", str(pair))
-        server = server_process.Server(settings)
+        server = process.Server(settings)
     with server:
         server.wait_until_ready()
         yield Running(server, settings.url, workspace, folder / "studies", phantom)

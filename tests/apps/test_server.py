@@ -14,8 +14,9 @@ import numpy as np
 import psutil
 import pytest
 from cinelabel import studies
-from cinelabel.cli import server_process
 from cinelabel.cli.demo import _segment_over_http
+from cinelabel.serving import process
+from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.workspace import prepare
 
 DEADLINE_S = 60
@@ -133,7 +134,7 @@ def test_web_pages_of_other_origins_are_not_let_in(http: httpx.Client) -> None:
     response = http.get("/info/", headers={"Origin": "http://elsewhere.example"})
     assert "access-control-allow-origin" not in response.headers
     asked = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "PUT"}
-    assert http.options("/datastore/label", headers=asked).status_code == 405
+    assert http.options("/datastore/label", headers=asked).status_code == 403
 
 
 def test_the_server_listens_on_loopback_alone(running: Any) -> None:
@@ -149,15 +150,14 @@ def test_the_studies_are_not_written_to(running: Any) -> None:
     ]
 
 
-def start(tmp_path: Path) -> server_process.Server:
+def start(tmp_path: Path) -> process.Server:
     source = Path(__file__).parents[1]  # any folder of no interest: the workspace is ready
-    settings = server_process.ServerSettings(
+    settings = ServerSettings(
         studies=source,
         workspace=tmp_path / "workspace",
-        app=server_process.lay_out_app(server_process.find_app(), tmp_path / "workspace"),
-        port=server_process.free_port(),
+        port=process.free_port(),
     )
-    return server_process.Server(settings)
+    return process.Server(settings)
 
 
 def test_stopping_leaves_no_process_and_restarting_keeps_the_labels(
@@ -188,6 +188,6 @@ def test_stopping_leaves_no_process_and_restarting_keeps_the_labels(
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with (
         start(tmp_path) as server,
-        pytest.raises(server_process.ServerError, match="not a prepared workspace"),
+        pytest.raises(process.ServerError, match="not a prepared workspace"),
     ):
         server.wait_until_ready()

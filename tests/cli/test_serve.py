@@ -16,9 +16,9 @@ import psutil
 import pytest
 from cinelabel import studies
 from cinelabel.cli import main as frame
-from cinelabel.cli import server_process
 from cinelabel.core.errors import InputError
 from cinelabel.phantom.cohort import make_study
+from cinelabel.serving import process
 
 DEADLINE_S = 300
 
@@ -48,7 +48,7 @@ def test_a_folder_without_studies_is_refused(
 ) -> None:
     (tmp_path / "empty").mkdir()
     arguments = ["--studies", str(tmp_path / "empty"), "--workspace", str(tmp_path / "w")]
-    port = str(server_process.free_port())
+    port = str(process.free_port())
     assert "holds no study" in refused([*arguments, "--port", port], capsys)
 
 
@@ -71,41 +71,27 @@ def test_a_taken_port_is_refused(folder: Path, capsys: pytest.CaptureFixture[str
 def test_without_the_server_packages_the_line_to_type_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_process, "find_spec", lambda name: None)
+    monkeypatch.setattr(process, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'cinelabel\[server\]'"):
-        server_process.require_server_packages()
+        process.require_server_packages()
 
 
 def test_a_workspace_serves_once_at_a_time(tmp_path: Path) -> None:
     with (
-        server_process.exclusive(tmp_path),
+        process.exclusive(tmp_path),
         pytest.raises(InputError, match="already being served"),
-        server_process.exclusive(tmp_path),
+        process.exclusive(tmp_path),
     ):
         pass
-    with server_process.exclusive(tmp_path):
+    with process.exclusive(tmp_path):
         pass
-
-
-def test_the_app_runs_where_the_package_cannot_be_written(tmp_path: Path) -> None:
-    source = server_process.find_app()
-    laid_out = server_process.lay_out_app(source, tmp_path)
-    relative = sorted(p.relative_to(source) for p in source.rglob("*.py"))
-    assert sorted(p.relative_to(laid_out) for p in laid_out.rglob("*.py")) == relative
-
-
-def test_whether_it_is_fast_is_told_to_the_app(tmp_path: Path) -> None:
-    for fast, said in ((False, "false"), (True, "true")):
-        settings = server_process.ServerSettings(tmp_path, tmp_path, tmp_path, fast=fast)
-        line = server_process.command(settings)
-        assert line[line.index("fast") + 1] == said
 
 
 class Serving:
     """`cinelabel serve` as a user starts it, its lines as they come."""
 
     def __init__(self, folder: Path, workspace: Path) -> None:
-        self.port = server_process.free_port()
+        self.port = process.free_port()
         code = "from cinelabel.cli.main import main; main()"
         options = ["--studies", str(folder), "--workspace", str(workspace)]
         self.process = subprocess.Popen(

@@ -45,7 +45,7 @@ def test_an_unpacked_wheel_finds_its_app(wheel: zipfile.ZipFile, tmp_path: Path)
     wheel.extractall(tmp_path)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from cinelabel.cli.server_process import find_app\n"
+        "from cinelabel.serving.settings import find_app\n"
         "print(find_app())"
     )
     done = subprocess.run(

@@ -66,9 +66,10 @@ def demo(
     Makes a 4D cine with failed breath-holds in some slices, starts the MONAI Label server on
     loopback, asks it over HTTP for the labels, and ends it again.
     """
-    from cinelabel.cli import server_process, terminal
+    from cinelabel.cli import terminal
+    from cinelabel.serving import process
 
-    server_process.require_server_packages()
+    process.require_server_packages()
     output = output.resolve()
     _require_ours(output)
     started = time.perf_counter()
@@ -92,11 +93,13 @@ def demo(
 
 def _require_ours(output: Path) -> None:
     """Raise unless the folder is new, empty, or that of an earlier demo."""
-    from cinelabel.cli.server_process import require_folder_for
     from cinelabel.core.errors import OutputError
-    from cinelabel.core.files import write_text
+    from cinelabel.core.files import output_error, write_text
 
-    require_folder_for(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(error, output) from error
     if any(output.iterdir()) and not (output / MARKER).is_file():
         raise OutputError(
             "is not empty and not of an earlier demo",
@@ -128,21 +131,21 @@ def _ask_server(
     output: Path, workspace: Workspace, phantom: PhantomStudy, steps: Steps, fast: bool
 ) -> tuple[dict[str, Any], Path]:
     """Start the server, have the whole study segmented over HTTP, end the server."""
-    from cinelabel.cli import server_process
     from cinelabel.cli.serve import ended_by_signals, wait_with_progress
+    from cinelabel.serving import process
+    from cinelabel.serving.settings import ServerSettings
 
-    settings = server_process.ServerSettings(
+    settings = ServerSettings(
         studies=output / "study",
         workspace=workspace.path,
-        app=server_process.lay_out_app(server_process.find_app(), workspace.path),
-        port=server_process.free_port(),
+        port=process.free_port(),
         fast=fast,
     )
     served = next(study for study in workspace.studies if study.kind == "nifti")
     with (
         ended_by_signals(),
-        server_process.exclusive(workspace.path),
-        server_process.Server(settings) as server,
+        process.exclusive(workspace.path),
+        process.Server(settings) as server,
     ):
         with steps.step("server start", f"Starting the MONAI Label server at {settings.url}"):
             wait_with_progress(server)
@@ -160,7 +163,7 @@ def _segment_over_http(url: str, image: str) -> tuple[dict[str, Any], bytes]:
     import httpx
     from requests_toolbelt import MultipartDecoder
 
-    from cinelabel.cli.server_process import MODEL_NAME, ServerError
+    from cinelabel.serving.process import MODEL_NAME, ServerError
 
     try:
         with httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:

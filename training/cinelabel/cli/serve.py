@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from types import FrameType
 
-    from cinelabel.cli.server_process import Server
+    from cinelabel.serving.process import Server
     from cinelabel.studies.workspace import Workspace
 
 
@@ -59,20 +59,22 @@ def serve(
     Every study becomes one image a frame. In Slicer: module MONAI Label, the address below as
     server, then the refresh button.
     """
-    from cinelabel.cli import server_process, terminal
+    from cinelabel.cli import terminal
+    from cinelabel.serving import process
+    from cinelabel.serving.settings import ServerSettings, find_app
     from cinelabel.studies.workspace import default_workspace, find_sources
 
-    server_process.require_server_packages()
+    process.require_server_packages()
     find_sources(studies)
     _require_model(model)
-    server_process.require_free_port(host, port)
+    process.require_free_port(host, port)
     workspace = (workspace or default_workspace(studies)).resolve()
-    with server_process.exclusive(workspace), ended_by_signals():
+    with process.exclusive(workspace), ended_by_signals():
         prepared = prepare_with_progress(studies, workspace)
-        settings = server_process.ServerSettings(
+        settings = ServerSettings(
             studies=studies.resolve(),
             workspace=workspace,
-            app=server_process.lay_out_app(app_dir or server_process.find_app(), workspace),
+            app=(app_dir or find_app()).resolve(),
             host=host,
             port=port,
             model=model,
@@ -81,7 +83,7 @@ def serve(
             seed=seed,
         )
         try:
-            with server_process.Server(settings) as server:
+            with process.Server(settings) as server:
                 wait_with_progress(server)
                 if host not in ("127.0.0.1", "localhost", "::1"):
                     terminal.note(f"Anybody who reaches {host} can read and label the studies.")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -20,11 +19,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cinelabel.core.errors import CineLabelError, InputError, OutputError
+from cinelabel.core.errors import CineLabelError, InputError
 from cinelabel.core.files import output_error
+from cinelabel.serving.settings import LOOPBACK, ServerSettings
 
-EXIT_WITH_STDIN = "CINELABEL_EXIT_WITH_STDIN"
-LOOPBACK = "127.0.0.1"
 MODEL_NAME = "cine"
 INSTALL_LINE = "pip install 'cinelabel[server]'"
 
@@ -35,7 +33,7 @@ class Patience:
 
     start_s: float = 300.0
     poll_s: float = 0.2
-    stop_s: float = 10.0
+    stop_s: float = 4.7
 
 
 PATIENCE = Patience()
@@ -45,43 +43,6 @@ class ServerError(CineLabelError):
     """The server does not start or ended by itself."""
 
 
-@dataclass(frozen=True)
-class ServerSettings:
-    """What a server is started with.
-
-    Attributes:
-        studies: the folder of studies.
-        workspace: prepared images, labels, sessions, logs.
-        app: folder with the `main.py` that MONAI Label loads.
-        host, port: where it listens.
-        model: model version, the current one if None.
-        device: "auto", "cpu" or "cuda".
-        fast: one member of the model, without mirroring, unless a request says otherwise.
-        seed: of the random strategy.
-    """
-
-    studies: Path
-    workspace: Path
-    app: Path
-    host: str = LOOPBACK
-    port: int = 8000
-    model: str | None = None
-    device: str = "auto"
-    fast: bool = False
-    seed: int = 0
-
-    @property
-    def url(self) -> str:
-        """Address for clients on this machine."""
-        host = LOOPBACK if self.host in ("0.0.0.0", "::", "") else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """Everything that the server prints."""
-        return self.workspace / "logs" / "server.log"
-
-
 def require_server_packages() -> None:
     """Raise InputError with the line to type if MONAI Label is not installed."""
     if find_spec("monailabel") is None or find_spec("torch") is None:
@@ -89,34 +50,6 @@ def require_server_packages() -> None:
             "the server needs MONAI Label, which is not installed",
             remedy=f"Run {INSTALL_LINE}; the README names the lines that save a second torch",
         )
-
-
-def find_app() -> Path:
-    """The folder of the MONAI Label app: in the wheel, or in the source tree beside `training`."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "apps" / "cine", package.parents[1] / "apps" / "cine"):
-        if (folder / "main.py").is_file():
-            return folder
-    raise InputError("the MONAI Label app is not where it belongs", where=package)
-
-
-def lay_out_app(source: Path, workspace: Path) -> Path:
-    """Copy the app to the workspace, since MONAI Label writes into an app's folder.
-
-    Raises:
-        InputError: the source has no main.py.
-        OutputError: the workspace cannot be written.
-    """
-    if not (source / "main.py").is_file():
-        raise InputError("holds no MONAI Label app (main.py)", where=source)
-    target = workspace / "app"
-    ignored = shutil.ignore_patterns("__pycache__", "logs", "model", "bin")
-    try:
-        shutil.rmtree(target / "lib", ignore_errors=True)
-        shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
-    except OSError as error:
-        raise output_error(error, target) from error
-    return target
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -143,7 +76,7 @@ def free_port(host: str = LOOPBACK) -> int:
 
 @contextlib.contextmanager
 def exclusive(workspace: Path) -> Iterator[None]:
-    """Keep a workspace for one server; two of them would lose each other's labels.
+    """Keep a workspace for one server.
 
     Raises:
         InputError: another server has it.
@@ -170,42 +103,13 @@ def exclusive(workspace: Path) -> Iterator[None]:
 
 
 def command(settings: ServerSettings) -> list[str]:
-    """The command that starts the server."""
-    conf = {
-        "workspace": str(settings.workspace),
-        "device": settings.device,
-        "fast": str(settings.fast).lower(),
-        "seed": str(settings.seed),
-    }
-    if settings.model is not None:
-        conf["model"] = settings.model
-    line = [sys.executable, "-m", "monailabel.main", "start_server"]
-    line += ["--app", str(settings.app), "--studies", str(settings.studies)]
-    line += ["--host", settings.host, "--port", str(settings.port)]
-    line += ["--uvicorn_app", "lib.server:app"]
-    for key, value in conf.items():
-        line += ["--conf", key, value]
-    return line
+    """The command that starts the server, with the settings in a file of the workspace.
 
-
-def environment(settings: ServerSettings) -> dict[str, str]:
-    """The environment of the server: the caller's, with what MONAI Label would set otherwise."""
-    paths = [str(settings.app), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        EXIT_WITH_STDIN: "1",
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONUNBUFFERED": "1",
-        "MONAI_LABEL_API_STR": "",
-        "MONAI_LABEL_AUTH_ENABLE": "false",
-        "MONAI_LABEL_TRACKING_ENABLED": "false",
-        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
-        "MONAI_LABEL_RELOAD_APP_LIB": "false",
-        "MONAI_LABEL_DATASTORE_AUTO_RELOAD": "false",
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(["*.nii.gz"]),
-        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "MR"}),
-        "MONAI_LABEL_SESSION_PATH": str(settings.workspace / "sessions"),
-    }
+    Raises OutputError if that file cannot be written.
+    """
+    path = settings.workspace / f"settings-{settings.port}.json"
+    settings.write(path)
+    return [sys.executable, "-m", "cinelabel.serving.start", str(path), "--end-with-stdin"]
 
 
 class Server:
@@ -215,15 +119,14 @@ class Server:
         """Start the process. Raises OutputError if its log cannot be written."""
         self.settings = settings
         try:
-            settings.log.parent.mkdir(parents=True, exist_ok=True)
-            stream = settings.log.open("wb")
+            settings.output.parent.mkdir(parents=True, exist_ok=True)
+            stream = settings.output.open("wb")
         except OSError as error:
-            raise output_error(error, settings.log) from error
+            raise output_error(error, settings.output) from error
         with stream:
             self._process = subprocess.Popen(
                 command(settings),
-                env=environment(settings),
-                cwd=settings.app,
+                cwd=settings.workspace,
                 stdin=subprocess.PIPE,  # closed when this process dies, however it dies
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -251,14 +154,14 @@ class Server:
         while (seconds := time.monotonic() - start) < PATIENCE.start_s:
             if self._process.poll() is not None:
                 raise self._ended()
-            if _answers(f"{self.settings.url}/info/"):
+            if _answers(self.settings.url):
                 return
             if waiting is not None:
                 waiting(seconds)
             time.sleep(PATIENCE.poll_s)
         raise ServerError(
             f"the server did not answer within {PATIENCE.start_s:.0f} s",
-            remedy=f"Its output is in {self.settings.log}",
+            remedy=f"Its output is in {self.settings.output}",
         )
 
     def wait(self) -> None:
@@ -282,10 +185,10 @@ class Server:
             process.wait()
 
     def _ended(self) -> ServerError:
-        text = self.settings.log.read_text(encoding="utf-8", errors="replace")
+        text = self.settings.output.read_text(encoding="utf-8", errors="replace")
         return ServerError(
             f"the server ended with code {self._process.poll()}: {_why(text)}",
-            remedy=f"Its output is in {self.settings.log}",
+            remedy=f"Its output is in {self.settings.output}",
         )
 
 
@@ -314,21 +217,16 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
             process.terminate()
 
 
-def _answers(address: str) -> bool:
-    """Whether a GET is answered with 200, without any proxy."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _answers(url: str) -> bool:
+    """Whether somebody answers a GET there, be it that he must log in; without any proxy."""
+    context = ssl.create_default_context()
+    context.check_hostname = False  # our own child, which is told nothing
+    context.verify_mode = ssl.CERT_NONE
+    handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(address, timeout=10) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.build_opener(*handlers).open(f"{url}/health/ready", timeout=10):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code != 503
     except (urllib.error.URLError, OSError, ValueError):
         return False
-
-
-def require_folder_for(path: Path) -> None:
-    """Make a folder for results. Raises OutputError if that is not possible."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(error, path) from error
-    if not os.access(path, os.W_OK):
-        raise OutputError("cannot be written", where=path, remedy="Choose another folder")
