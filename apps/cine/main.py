@@ -46,6 +46,8 @@ class CineApp(MONAILabelApp):
             self.workspace = prepare(Path(studies), self.settings.workspace)
         for problem in self.workspace.problems:
             logger.warning("Left out: %s", problem)
+        model, device, fast = self.settings.model, self.settings.device, self.settings.fast
+        self.segmentation = SegmentationTask(model, device, fast)
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -53,11 +55,12 @@ class CineApp(MONAILabelApp):
             name="CineLabel",
             description="LV, myocardium and RV in short-axis cardiac cine MRI",
             version=__version__,
-            labels=LABEL_NAMES,
+            labels=dict(LABEL_NAMES),
         )
         self.services = Services(
             app=self,
             datastore=self.datastore(),
+            segmentation=self.segmentation,
             sessions=Sessions(self.workspace.path / "sessions"),
             settings=self.settings,
         )
@@ -69,8 +72,7 @@ class CineApp(MONAILabelApp):
         return CineDatastore(self.workspace)
 
     def init_infers(self) -> dict[str, InferTask]:
-        model, device, fast = self.settings.model, self.settings.device, self.settings.fast
-        return {"cine": SegmentationTask(self.workspace, model, device, fast)}
+        return {"cine": self.segmentation}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         return {}

@@ -17,6 +17,7 @@ from monailabel.interfaces.utils.app import app_instance
 from lib.http.errors import Problem, explain_errors
 from lib.http.guard import Guard, Rules
 from lib.http.logs import RequestLog
+from lib.http.metrics import Metrics
 from lib.routes import ALL
 from lib.services import Services
 
@@ -30,6 +31,7 @@ async def lifespan(application: FastAPI) -> AsyncIterator[None]:
     parts: Services = cine.services
     application.state.services = parts
     application.state.rules = Rules.of(parts.settings)
+    application.state.metrics.watch(parts.gauges())
     yield
 
 
@@ -43,6 +45,7 @@ def create() -> FastAPI:
         lifespan=lifespan,
         responses={"4XX": {"model": Problem}, "5XX": {"model": Problem}},
     )
+    application.state.metrics = Metrics()
     for router in ALL:
         application.include_router(router)
     explain_errors(application)

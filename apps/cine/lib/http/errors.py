@@ -39,6 +39,8 @@ _OURS: tuple[tuple[type[CineLabelError], int, str], ...] = (
     (OutputError, 507, "storage"),
     (CineLabelError, 500, "server"),
 )
+LENGTH = 1000
+"""Characters of the longest sentence."""
 _CAUSES = {
     400: "input",
     401: "token",
@@ -102,7 +104,8 @@ def answer(
     **extra: object,
 ) -> JSONResponse:
     """The JSON answer of a failure."""
-    body = {"detail": without_paths(sentence), "cause": cause or _CAUSES.get(status, "server")}
+    text = without_paths(sentence).encode(errors="replace").decode()[:LENGTH]
+    body = {"detail": text, "cause": cause or _CAUSES.get(status, "server")}
     return JSONResponse({**body, **extra}, status_code=status, headers=headers)
 
 

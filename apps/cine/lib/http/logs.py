@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.http.errors import answer, without_paths
+from lib.http.metrics import Metrics
 
 logger = logging.getLogger("cinelabel.requests")
 
@@ -83,12 +84,14 @@ def _request_id(scope: Scope) -> str:
 
 def _write(scope: Scope, identifier: str, status: int, seconds: float) -> None:
     caller = scope["state"].get("caller")
-    image = image_of(scope)
+    image, route = image_of(scope), route_of(scope)
+    metrics: Metrics = scope["app"].state.metrics
+    metrics.observe(scope["method"], route, status, seconds)
     fields = {
         "id": identifier,
         "who": getattr(caller, "name", None),
         "method": scope["method"],
-        "route": route_of(scope),
+        "route": route,
         "status": status,
         "ms": round(seconds * 1000, 1),
         "case": case_hash(image) if image else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from lib.routes import activelearning, auth, datastore, infer, info, session
+from lib.routes import activelearning, auth, datastore, health, home, infer, info, progress, session
 
 ALL: tuple[APIRouter, ...] = (
     auth.router,
@@ -13,4 +13,7 @@ ALL: tuple[APIRouter, ...] = (
     datastore.router,
     session.router,
     infer.router,
+    progress.router,
+    health.router,
+    home.router,
 )
