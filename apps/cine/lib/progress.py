@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cinelabel.core.errors import InputError
 from cinelabel.core.files import check_identifier
 
-from lib.queue import CancelledError, Ticket
+from lib.queue import Ticket
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 REMEMBERED = 256
@@ -52,15 +52,10 @@ class Tracker:
         self._done, self._total, self._latest = done, total, time.monotonic()
         self.ticket.check()
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Done without an error, cancelled by CancelledError, failed by any other."""
-        if error is None:
-            self.state = "done"
-        elif isinstance(error, CancelledError):
-            self.state = "cancelled"
-        else:
-            self._error = str(error)
-            self.state = "failed"
+    def end(self, state: State, error: str | None = None) -> None:
+        """The last state, and the sentence of a failure."""
+        self._error = error
+        self.state = state
 
     def as_dict(self) -> dict[str, Any]:
         """What clients are told; `rate` in phases a second over all members."""

@@ -1,62 +1,181 @@
-"""POST /infer/{model}: segment an image of the store, of a session, or one that comes along."""
+"""POST /infer/{model}: segment an image of the store, of a session, or one that comes along.
+
+The endpoint is asynchronous, to learn when its client goes away; the work runs in threads that no
+other endpoint needs.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, BackgroundTasks, File, Form, Response, UploadFile
-from fastapi.responses import FileResponse, JSONResponse
+import anyio
+import anyio.to_thread
+from cinelabel import studies
+from cinelabel.studies.workspace import load_study
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
 from requests_toolbelt import MultipartEncoder
 
-from lib.http.errors import Refused
-from lib.http.guard import Reader
-from lib.services import Parts
+from lib.http.errors import Refused, answer
+from lib.http.guard import Caller, Reader
+from lib.infer import (
+    NO_SEG,
+    Result,
+    Source,
+    Wanted,
+    dicom_seg_file,
+    facts,
+    label_file,
+    read_wanted,
+    uncertainty_file,
+)
+from lib.progress import Tracker
+from lib.queue import WAITING_LIMIT, CancelledError, QueueFullError
+from lib.services import Parts, Services
 from lib.uploads import read_params, received
 
 router = APIRouter(prefix="/infer", tags=["Infer"])
 
-Output = Literal["image", "json", "all"]
+Output = Literal["image", "json", "all", "dicom_seg"]
+MODEL = "cine"
+THREADS = anyio.CapacityLimiter(WAITING_LIMIT + 8)
+"""For those that wait, the one that has the device, and some that write their labels."""
 
 
 @router.post("/{model}", summary="Segment an image", response_class=Response)
-def infer(
+async def infer(
+    http: Request,
     parts: Parts,
-    _: Reader,
-    tasks: BackgroundTasks,
+    caller: Reader,
     model: str,
     image: str = "",
     session_id: str = "",
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
     output: Output | None = None,
 ) -> Response:
-    request = {**read_params(params), "model": model, "image": image}
-    with received(parts.uploads, [file] if file else [], "image") as paths:
-        if paths:
-            request["image"] = str(paths[0])
-        elif session_id:
-            session = parts.sessions.get(session_id)
-            if session is None:
-                raise Refused(404, "There is no such session.")
-            request["image"] = str(parts.sessions.image(session))
-        else:
-            parts.datastore.get_image_uri(image)
-        result = parts.app.infer(request)
-    return _answer(result, output, tasks)
+    if model != MODEL:
+        raise Refused(400, f"There is no model '{model[:40]}'; the model is '{MODEL}'.")
+    if label is not None:
+        raise Refused(400, "The model takes an image alone, no label or scribbles.")
+    wanted = read_wanted(read_params(params), parts.segmentation.fast)
+    source = None
+    if file is None:
+        source = await anyio.to_thread.run_sync(_find, parts, image, session_id, wanted)
+    _require_possible(wanted, source, caller, output)
+
+    def work(tracker: Tracker) -> Response:
+        with received(parts.uploads, [file] if file else [], "image") as paths:
+            found = source or Source(partial(studies.load, paths[0]))
+            result = parts.segmentation.run(found, wanted, tracker)
+            return _answer(parts, caller, result, tracker, output)
+
+    try:
+        with parts.segmentation.admit(wanted.request_id, caller.who()) as tracker:
+            return await _watched(http, tracker, work)
+    except QueueFullError as error:
+        return answer(503, str(error), "busy", {"Retry-After": str(error.retry_after_s)})
+    except CancelledError as error:
+        return answer(409, str(error), "cancelled")
 
 
-def _answer(result: dict[str, Any], output: str | None, tasks: BackgroundTasks) -> Response:
-    label = Path(result["file"])
-    tasks.add_task(label.unlink, missing_ok=True)
+def _find(parts: Services, image: str, session_id: str, wanted: Wanted) -> Source:
+    """What is to be segmented of a session or of the store. Raises 404 for an unknown one."""
+    if session_id:
+        session = parts.sessions.get(session_id)
+        if session is None:
+            raise Refused(404, "There is no such session.")
+        return Source(partial(studies.load, parts.sessions.image(session)))
+    if not image:
+        raise Refused(400, "Name an image or a session, or send a file.")
+    found = parts.app.workspace.find(image)  # type: ignore[attr-defined]
+    if found is None:
+        raise Refused(404, "There is no such image.")
+    served, frame = found
+    case: Any = SimpleNamespace(
+        study=served.name,
+        frame=frame,
+        n_frames=served.n_frames,
+        kind=served.kind,
+        source=served.source,
+        series=served.series,
+    )
+    if wanted.scope == "study":
+        return Source(partial(load_study, served), case)
+    path = parts.app.workspace.image_path(image)  # type: ignore[attr-defined]
+    return Source(partial(studies.load, path), case)
+
+
+def _require_possible(
+    wanted: Wanted, source: Source | None, caller: Caller, output: Output | None
+) -> None:
+    """Refuse what could not be answered, before it waits."""
+    case = source.case if source else None
+    if wanted.save_label and case is None:
+        raise Refused(400, "Only the label of an image of the server can be saved.")
+    if wanted.save_label and caller.role == "reader":
+        raise Refused(403, "Saving a label needs a token of the role annotator.")
+    if output == "dicom_seg" and (case is None or case.kind != "dicom" or wanted.scope != "frame"):
+        raise Refused(400, f"{NO_SEG}.")
+
+
+async def _watched(
+    http: Request, tracker: Tracker, work: Callable[[Tracker], Response]
+) -> Response:
+    """The outcome of the work, which is cancelled when the client goes away."""
+
+    async def cancel_when_gone() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+        tracker.ticket.cancel()
+
+    watch = asyncio.create_task(cancel_when_gone())
+    try:
+        return await anyio.to_thread.run_sync(
+            work, tracker, limiter=THREADS, abandon_on_cancel=True
+        )
+    except asyncio.CancelledError:
+        tracker.ticket.cancel()  # the thread ends at the next phase
+        raise
+    finally:
+        watch.cancel()
+
+
+def _answer(
+    parts: Services, caller: Caller, result: Result, tracker: Tracker, output: Output | None
+) -> Response:
+    told, name = facts(result, tracker), f"label-{tracker.id}"
+    label = label_file(result)
     if output == "json":
-        return JSONResponse(result["params"], background=tasks)
+        return JSONResponse(told)
     if output == "image":
-        return FileResponse(label, filename="label.nii.gz", background=tasks)
-    fields = {
-        "params": (None, json.dumps(result["params"]), "application/json"),
-        "image": ("label.nii.gz", label.read_bytes(), "application/gzip"),
+        return _file(label, f"{name}.nii.gz", "application/gzip")
+    if output == "dicom_seg":
+        return _file(dicom_seg_file(result, caller.who()), f"{name}.dcm", "application/dicom")
+    fields: dict[str, Any] = {
+        "params": (None, json.dumps(told, allow_nan=False), "application/json"),
+        "image": (f"{name}.nii.gz", label, "application/gzip"),
     }
+    uncertainty = uncertainty_file(result)
+    if uncertainty is not None:  # after the label: clients may take the first file alone
+        fields["uncertainty"] = (
+            f"uncertainty-{tracker.id}.nii.gz",
+            uncertainty,
+            "application/gzip",
+        )
     message = MultipartEncoder(fields=fields)
-    return Response(message.to_string(), media_type=message.content_type, background=tasks)
+    return Response(message.to_string(), media_type=message.content_type)
+
+
+def _file(content: bytes, name: str, media_type: str) -> Response:
+    return Response(
+        content,
+        media_type=media_type,
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
