@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from cinelabel.active.strategies import Choice, first, random_unlabelled
@@ -18,7 +19,7 @@ class First(Strategy):
         super().__init__("First frame without a label")
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, str] | None:
-        return _answer(first(datastore.get_unlabeled_images(), ()))
+        return _answer(first(_candidates(request, datastore), ()))
 
 
 class Random(Strategy):
@@ -32,7 +33,13 @@ class Random(Strategy):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, str] | None:
         with self._lock:
             seed = self._generator.getrandbits(32)
-        return _answer(random_unlabelled(datastore.get_unlabeled_images(), (), seed))
+        return _answer(random_unlabelled(_candidates(request, datastore), (), seed))
+
+
+def _candidates(request: dict[str, Any], datastore: Datastore) -> Sequence[str]:
+    """The images to choose from: those that the request names, else all without a label."""
+    named = request.get("candidates")
+    return datastore.get_unlabeled_images() if named is None else named
 
 
 def _answer(choice: Choice | None) -> dict[str, str] | None:
