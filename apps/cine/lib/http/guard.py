@@ -176,6 +176,7 @@ def at_least(role: Role) -> Any:
             raise Refused(403, sentence)
         return found
 
+    caller.role = role  # type: ignore[attr-defined]  # for the table in the tests
     return Depends(caller)
 
 

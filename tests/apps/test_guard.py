@@ -1,0 +1,138 @@
+"""Who may ask, and how much they may send; each refusal is a sentence and reaches no route."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from cinelabel.serving.tokens import Role
+from fastapi.routing import APIRoute
+from lib.http.guard import JSON_LIMIT, MIB, OPEN, Rules
+from lib.routes import ALL
+from lib.server import create
+from starlette.testclient import TestClient
+
+LOCAL = "http://127.0.0.1:8000"
+
+
+def asking(rules: Rules, peer: str = "127.0.0.1", base: str = LOCAL) -> TestClient:
+    """A client at some address, of an application whose parts were not started."""
+    application = create()
+    application.state.rules = rules
+    return TestClient(application, base_url=base, client=(peer, 50000))
+
+
+def refusal(response: httpx.Response) -> tuple[int, str]:
+    body = response.json()
+    assert body["detail"].endswith(".")
+    return response.status_code, body["cause"]
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.7", "10.0.0.1", "2001:db8::1", "testclient"])
+def test_without_tokens_only_this_machine_is_let_in(peer: str) -> None:
+    """Stock listens on 0.0.0.0 and lets anybody do everything."""
+    assert refusal(asking(Rules(), peer).get("/health/live")) == (403, "peer")
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1"])
+def test_this_machine_is_let_in(peer: str) -> None:
+    assert asking(Rules(), peer).get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[", "192.0.2.1"])
+def test_a_page_whose_name_was_pointed_at_this_machine_is_not_let_in(host: str) -> None:
+    response = asking(Rules()).get("/health/live", headers={"Host": host})
+    assert refusal(response) == (403, "host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:9", "[::1]:8000"])
+def test_the_own_names_of_this_machine_are_let_in(host: str) -> None:
+    assert asking(Rules()).get("/health/live", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:8001", "http://["]
+)
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE", "OPTIONS"])
+def test_pages_of_other_origins_are_refused_whatever_they_ask(origin: str, method: str) -> None:
+    """Stock answers every origin with permission, cookies included."""
+    response = asking(Rules()).request(method, "/health/live", headers={"Origin": origin})
+    assert refusal(response) == (403, "origin")
+    assert "access-control-allow-origin" not in response.headers
+
+
+def test_the_own_page_is_let_in() -> None:
+    headers = {"Origin": LOCAL}
+    assert asking(Rules()).get("/health/live", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "limit"),
+    [
+        ("/auth/token", "multipart/form-data; boundary=x", MIB),
+        ("/activelearning/first", "application/json", JSON_LIMIT),
+    ],
+)
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_request_that_is_too_large_is_413_announced_or_not(
+    path: str, content_type: str, limit: int, announced: bool
+) -> None:
+    """Stock has no limit: a label of 400 MiB stalls everything."""
+    headers = {"Content-Type": content_type}
+    if announced:
+        headers["Content-Length"] = str(limit + 1)
+    body = b"" if announced else iter([b" " * (1 << 16)] * (limit // (1 << 16) + 1))
+    response = asking(Rules(upload_limit_mb=1)).post(path, content=body, headers=headers)
+    assert refusal(response) == (413, "size")
+
+
+def test_what_fits_is_let_through() -> None:
+    client = asking(Rules(upload_limit_mb=1))
+    files = {"username": (None, "x"), "password": (None, "y" * (MIB - 1000))}
+    assert client.post("/auth/token", files=files).status_code == 200
+
+
+# Which role each address needs; the addresses of `OPEN` need none.
+ROLES = {
+    Role.reader: {
+        "GET /",
+        "GET /docs",
+        "GET /info/",
+        "GET /auth/token/valid",
+        "GET /metrics",
+        "GET /datastore/",
+        "GET /datastore/image",
+        "HEAD /datastore/image",
+        "GET /datastore/image/info",
+        "GET /datastore/label",
+        "HEAD /datastore/label",
+        "GET /datastore/label/info",
+        "POST /activelearning/{strategy}",
+        "PUT /session/",
+        "GET /session/{session_id}",
+        "DELETE /session/{session_id}",
+        "POST /infer/{model}",
+        "GET /queue/",
+        "GET /progress/{request_id}",
+        "DELETE /progress/{request_id}",
+    },
+    Role.annotator: {
+        "PUT /datastore/label",
+    },
+    Role.admin: set(),
+}
+
+
+def needed(route: APIRoute) -> Role | None:
+    roles = [getattr(part.call, "role", None) for part in route.dependant.dependencies]
+    return next((role for role in roles if role), None)
+
+
+def test_every_address_asks_for_the_role_of_the_table() -> None:
+    found: dict[Role | None, set[str]] = {}
+    for router in ALL:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            for method in route.methods:
+                found.setdefault(needed(route), set()).add(f"{method} {route.path}")
+    assert {address.split()[1] for address in found.pop(None)} == OPEN
+    assert found == {role: addresses for role, addresses in ROLES.items() if addresses}
