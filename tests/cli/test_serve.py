@@ -58,6 +58,42 @@ def test_an_unknown_model_is_refused(folder: Path, capsys: pytest.CaptureFixture
     )
 
 
+def test_nothing_to_serve_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--dicomweb" in refused([], capsys)
+    assert "http" in refused(["--dicomweb", "pacs.example"], capsys)
+
+
+def test_other_machines_are_let_in_with_tls_and_tokens_only(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path / "config"))
+    options = ["--studies", str(folder), "--workspace", str(tmp_path / "w")]
+    options += ["--port", str(process.free_port())]
+    error = refused([*options, "--host", "0.0.0.0"], capsys)
+    assert "--tls-cert" in error
+    assert "cinelabel token add" in error
+    assert "cinelabel token add" in refused([*options, "--behind-proxy"], capsys)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_check_says_what_it_found_and_starts_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("monailabel", reason="the [server] extra is not installed")
+    options = ["--studies", str(folder), "--workspace", str(tmp_path / "w"), "--check"]
+    options += ["--port", str(process.free_port())]
+    for more, code, word in (([], 0, "fine: Model"), (["--model", "none"], 2, "error: ")):
+        with pytest.raises(SystemExit) as end:
+            frame.main(["serve", *options, *more])
+        assert end.value.code == code
+        assert word in capsys.readouterr().out
+    assert not (tmp_path / "w").exists()
+
+
 def test_a_taken_port_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

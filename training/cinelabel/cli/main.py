@@ -14,7 +14,7 @@ from cinelabel import __version__
 from cinelabel.core.errors import CineLabelError
 
 COMMANDS = (
-    *("segment", "measure", "evaluate", "serve", "demo", "phantom", "data", "train"),
+    *("segment", "measure", "evaluate", "serve", "token", "demo", "phantom", "data", "train"),
     *("crossvalidate", "ensemble", "models"),
 )
 EXIT_BAD_INPUT = 2

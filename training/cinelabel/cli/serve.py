@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cinelabel.serving.process import Server
+    from cinelabel.serving.settings import ServerSettings
     from cinelabel.studies.workspace import Workspace
 
 
@@ -28,15 +29,35 @@ class ServeDevice(str, Enum):
 
 def serve(
     studies: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="Folder with NIfTI studies (3D, 4D) and DICOM folders; only read."),
-    ],
+    ] = None,
+    dicomweb: Annotated[
+        str | None, typer.Option(metavar="URL", help="DICOMweb server whose cine MR is served.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of log-in tokens (default beyond this machine: that of `cinelabel token`)."
+        ),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for TLS, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM, not encrypted.")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A reverse proxy does TLS; log-in is needed.")
+    ] = False,
+    upload_limit_mb: Annotated[
+        int, typer.Option(help="Largest upload, in MiB.", min=1, max=65536)
+    ] = 256,
     workspace: Annotated[
         Path | None,
-        typer.Option(help="Folder for frames and labels (default: in the user's data folder)."),
+        typer.Option(help="Folder for images and labels (default: in the user's data folder)."),
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Let another server use the same workspace.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option(help="Model version; see `cinelabel models list`.")
     ] = None,
@@ -53,51 +74,102 @@ def serve(
         Path | None, typer.Option(help="Another MONAI Label app folder, for developers.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the strategy `random`.", min=0)] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look whether the server would start.")
+    ] = False,
 ) -> None:
     """Serve studies to 3D Slicer until Ctrl-C.
 
     Every study becomes one image a frame. In Slicer: module MONAI Label, the address below as
-    server, then the refresh button.
+    server, then the refresh button. Only programs of this machine are let in, unless --host
+    names another address; that takes TLS and tokens, see `cinelabel token`.
     """
     from cinelabel.cli import terminal
-    from cinelabel.serving import process
-    from cinelabel.serving.settings import ServerSettings, find_app
-    from cinelabel.studies.workspace import default_workspace, find_sources
+    from cinelabel.serving import process, selfcheck
+    from cinelabel.serving.settings import ServerSettings, find_app, workspace_of
 
-    process.require_server_packages()
-    find_sources(studies)
-    _require_model(model)
-    process.require_free_port(host, port)
-    workspace = (workspace or default_workspace(studies)).resolve()
-    with process.exclusive(workspace), ended_by_signals():
-        prepared = prepare_with_progress(studies, workspace)
-        settings = ServerSettings(
-            studies=studies.resolve(),
-            workspace=workspace,
-            app=(app_dir or find_app()).resolve(),
-            host=host,
-            port=port,
-            model=model,
-            device=device.value,
-            fast=fast,
-            seed=seed,
-        )
+    _require_source(studies, dicomweb)
+    settings = ServerSettings(
+        studies=None if studies is None else studies.resolve(),
+        workspace=(workspace or workspace_of(studies, dicomweb)).resolve(),
+        app=(app_dir or find_app()).resolve(),
+        dicomweb=dicomweb,
+        host=host,
+        port=port,
+        tokens=_resolved(tokens),
+        certificate=_resolved(tls_cert),
+        key=_resolved(tls_key),
+        behind_proxy=behind_proxy,
+        upload_limit_mb=upload_limit_mb,
+        model=model,
+        device=device.value,
+        fast=fast,
+        seed=seed,
+    )
+    settings = _with_default_tokens(settings)
+    findings = selfcheck.check(settings)
+    if check:
+        for finding in findings:
+            print(f"{finding.level}: {finding.sentence}")
+        raise typer.Exit(2 if any(finding.level == "error" for finding in findings) else 0)
+    selfcheck.require_sound(findings)
+    for finding in findings:
+        if finding.level == "warning":
+            terminal.note(f"Warning: {finding.sentence}")
+    kept = contextlib.nullcontext() if share else process.exclusive(settings.workspace)
+    with kept, ended_by_signals():
         try:
-            with process.Server(settings) as server:
-                wait_with_progress(server)
-                if host not in ("127.0.0.1", "localhost", "::1"):
-                    terminal.note(f"Anybody who reaches {host} can read and label the studies.")
-                frames = sum(study.n_frames for study in prepared.studies)
-                print(
-                    f"Serving {len(prepared.studies)} studies ({frames} frames) at {settings.url} "
-                    "- in 3D Slicer open the module MONAI Label and type this address as server; "
-                    "Ctrl-C ends.",
-                    flush=True,
-                )
-                terminal.note(f"Labels: {prepared.images / 'labels'}  Log: {settings.log}")
-                server.wait()
+            _run(settings)
         except KeyboardInterrupt:
             print("Stopped.", flush=True)
+
+
+def _run(settings: ServerSettings) -> None:
+    """Serve until an interruption. Raises ServerError if the server ends by itself."""
+    from cinelabel.cli import terminal
+    from cinelabel.serving.process import Server
+
+    if settings.studies is not None:
+        prepare_with_progress(settings.studies, settings.workspace)
+    with Server(settings) as server:
+        wait_with_progress(server)
+        print(
+            f"Serving {settings.studies or settings.dicomweb} at {settings.url} - in 3D Slicer "
+            "open the module MONAI Label and type this address as server; Ctrl-C ends.",
+            flush=True,
+        )
+        terminal.note(f"Labels: {settings.workspace}  Log: {settings.log}")
+        server.wait()
+
+
+def _require_source(studies: Path | None, dicomweb: str | None) -> None:
+    """Raise InputError unless there is something that can be served."""
+    from cinelabel.core.errors import InputError
+    from cinelabel.studies.workspace import find_sources
+
+    if studies is None and dicomweb is None:
+        raise InputError("nothing to serve: give --studies DIR or --dicomweb URL")
+    if studies is not None:
+        find_sources(studies)
+    if dicomweb is not None and not dicomweb.startswith(("http://", "https://")):
+        raise InputError(
+            "is not the address of a DICOMweb server", where=dicomweb, remedy="Give an http(s) URL"
+        )
+
+
+def _resolved(path: Path | None) -> Path | None:
+    return None if path is None else path.resolve()
+
+
+def _with_default_tokens(settings: ServerSettings) -> ServerSettings:
+    """The user's own tokens where log-in is needed and no other file was named."""
+    from dataclasses import replace
+
+    from cinelabel.serving.tokens import default_tokens
+
+    if settings.tokens is None and settings.needs_tokens:
+        return replace(settings, tokens=default_tokens())
+    return settings
 
 
 def prepare_with_progress(studies: Path, workspace: Path) -> Workspace:
@@ -124,7 +196,7 @@ def wait_with_progress(server: Server) -> None:
     with Console(stderr=True).status("starting the server") as status:
         server.wait_until_ready(
             lambda seconds: status.update(
-                f"starting the server, {seconds:.0f} s (imports take about 10 s)"
+                f"starting the server, {seconds:.0f} s (imports take some seconds)"
             )
         )
 

@@ -26,9 +26,9 @@ from cinelabel.serving.settings import SETTINGS_KEY, ServerSettings
 logger = logging.getLogger("cinelabel.serving")
 
 WEB_APPLICATION = "lib.server:app"
-FINISH_S = 2
+FINISH_S = 1
 """Seconds that requests under way have to finish after SIGTERM."""
-END_S = 4.0
+END_S = 4.5
 """Seconds after SIGTERM at which the process ends, whatever it is doing."""
 
 
