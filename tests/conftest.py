@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -51,3 +59,97 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "pair-1" / "card.json", base.card.model_copy(update=changes).model_dump(mode="json")
     )
     return root
+
+
+ORTHANC = Path("/usr/sbin/Orthanc")
+ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc: its own address, that of its DICOMweb services, and its log-in."""
+
+    url: str
+    user: str = "reader"
+    password: str = "secret"
+
+    @property
+    def dicomweb(self) -> str:
+        return f"{self.url}/dicom-web"
+
+    def rest(self, path: str, data: bytes | None = None, method: str | None = None) -> bytes:
+        """The answer of Orthanc's own interface."""
+        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        passwords.add_password(None, self.url, self.user, self.password)
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(passwords)
+        )
+        request = urllib.request.Request(f"{self.url}{path}", data, method=method)
+        with opener.open(request, timeout=60) as answer:
+            return answer.read()
+
+    def upload(self, files: list[Path]) -> None:
+        for file in files:
+            self.rest("/instances", file.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
+    """Start an Orthanc with DICOMweb on a free port, as a context; skipped where it is absent."""
+    if not (ORTHANC.is_file() and ORTHANC_DICOMWEB.is_file()):
+        pytest.skip("Orthanc is not installed (apt install orthanc orthanc-dicomweb)")
+
+    @contextmanager
+    def start(port: int | None = None) -> Iterator[Orthanc]:
+        folder = tmp_path_factory.mktemp("orthanc")
+        port = port or find_free_port()
+        running = Orthanc(f"http://127.0.0.1:{port}")
+        settings = {
+            "StorageDirectory": str(folder),
+            "IndexDirectory": str(folder),
+            "HttpPort": port,
+            "DicomServerEnabled": False,
+            "AuthenticationEnabled": True,
+            "RegisteredUsers": {running.user: running.password},
+            "Plugins": [str(ORTHANC_DICOMWEB)],
+        }
+        (folder / "orthanc.json").write_text(json.dumps(settings))
+        with (folder / "log").open("wb") as log:
+            command = [str(ORTHANC), str(folder / "orthanc.json")]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    running.rest("/system")
+                    break
+                except (urllib.error.URLError, OSError):
+                    said = (folder / "log").read_text()
+                    assert process.poll() is None, said
+                    assert time.monotonic() < deadline, said
+                    time.sleep(0.05)
+            yield running
+        finally:
+            process.kill()  # its data are of this run alone, and a clean end takes seconds
+            process.wait(30)
+
+    return start
+
+
+@pytest.fixture
+def orthanc(start_orthanc: Callable[..., object]) -> Iterator[Orthanc]:
+    """An empty Orthanc of this test's own."""
+    with start_orthanc() as running:
+        yield running
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    return find_free_port()
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

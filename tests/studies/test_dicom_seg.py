@@ -109,6 +109,7 @@ def test_empty_labels_are_an_object_without_a_voxel(cine, tmp_path):
     assert not read_seg(tmp_path / "seg.dcm", studies.load(cine)).any()
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # of the edit
 def test_anonymised_images_may_lack_what_is_known_of_the_patient(cine, tmp_path, edit_dicom):
     gone = dict.fromkeys(("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"))
     edit_dicom(sorted(cine.iterdir()), **gone, FrameOfReferenceUID=None, SliceThickness=None)

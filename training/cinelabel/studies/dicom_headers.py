@@ -20,7 +20,7 @@ from pydicom.multival import MultiValue
 
 from cinelabel.core.errors import InputError
 
-_TAGS = [
+HEADER_TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -127,7 +127,7 @@ def scan(folder: Path) -> tuple[list[Instance], list[SetAside]]:
                 remedy="Remove one of them",
             )
         seen[sop_uid] = path
-        found = _instance(header, path, sop_uid)
+        found = place_image(header, path, sop_uid)
         if isinstance(found, Instance):
             images.append(found)
         else:
@@ -209,7 +209,7 @@ def _has_preamble(path: Path) -> bool:
 def _read_header(path: Path) -> Dataset:
     try:
         with quiet():
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
             for _ in header:  # values are converted, and found to be damaged, on access
                 pass
             return header
@@ -235,8 +235,8 @@ def _require_one_patient(
         )
 
 
-def _instance(header: Dataset, path: Path, sop_uid: str) -> Instance | SetAside:
-    """The image of a header, or why it cannot be used."""
+def place_image(header: Dataset, path: Path, sop_uid: str) -> Instance | SetAside:
+    """The image of a header (with `HEADER_TAGS`), or why it cannot be used."""
     series_uid = str(header.get("SeriesInstanceUID", ""))
     problem = _why_not_grey(header) or _why_no_geometry(header)
     if problem is not None:

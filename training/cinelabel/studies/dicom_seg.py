@@ -102,6 +102,11 @@ def read_seg(path: Path, study: Study) -> np.ndarray:
         GridError: a frame does not lie on a slice of the study, voxel on voxel.
         LabelError: a segment is no structure, or two of them overlap.
     """
+    with quiet():
+        return _labels(path, study)
+
+
+def _labels(path: Path, study: Study) -> np.ndarray:
     seg, planes = _read(path)
     structures = {int(item.SegmentNumber): _structure(item, path) for item in seg.SegmentSequence}
     labels = np.zeros(study.grid.shape, np.uint8)
@@ -120,10 +125,10 @@ def _segmentation(labels: np.ndarray, images: Sequence[Instance], info: SegInfo)
     from highdicom.content import PixelMeasuresSequence
     from highdicom.seg import Segmentation
 
-    sources = _sources(images)
     digest = hashlib.sha256(np.ascontiguousarray(labels, np.uint8).tobytes()).hexdigest()
     entropy = ["cinelabel seg", images[0].sop_uid, str(info.version), digest]
     with quiet():
+        sources = _sources(images)
         try:
             seg = Segmentation(
                 source_images=sources,
@@ -161,8 +166,7 @@ def _sources(images: Sequence[Instance]) -> list[Dataset]:
     headers: list[Dataset] = []
     for image in images:
         try:
-            with quiet():
-                header = pydicom.dcmread(image.path, stop_before_pixels=True)
+            header = pydicom.dcmread(image.path, stop_before_pixels=True)
         except (InvalidDicomError, OSError, EOFError, ValueError) as error:
             raise InputError("is damaged, it cannot be read", where=image.path) from error
         for keyword in _MAY_BE_EMPTY:
@@ -240,13 +244,12 @@ def _step(images: Sequence[Instance]) -> float:
 def _read(path: Path) -> tuple[Dataset, np.ndarray]:
     """The object and its frames (frame, row, column)."""
     try:
-        with quiet():
-            seg = pydicom.dcmread(path)
-            if seg.SOPClassUID != SegmentationStorage:
-                raise InputError("is no DICOM segmentation", where=path)
-            if seg.SegmentationType != "BINARY":
-                raise InputError("is a segmentation of fractions, not a binary one", where=path)
-            planes = seg.pixel_array
+        seg = pydicom.dcmread(path)
+        if seg.SOPClassUID != SegmentationStorage:
+            raise InputError("is no DICOM segmentation", where=path)
+        if seg.SegmentationType != "BINARY":
+            raise InputError("is a segmentation of fractions, not a binary one", where=path)
+        planes = seg.pixel_array
     except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, KeyError) as error:
         raise InputError("is not a readable DICOM segmentation", where=path) from error
     return seg, planes.reshape(-1, int(seg.Rows), int(seg.Columns))

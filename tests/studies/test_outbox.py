@@ -1,0 +1,110 @@
+"""Labels reach the PACS as DICOM SEG, at once or when it is back, and once only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+pytest.importorskip("dicomweb_client", reason="the [server] extra is not installed")
+
+from cinelabel import studies
+from cinelabel.studies import dicom
+from cinelabel.studies.dicom_seg import SegInfo, read_seg
+from cinelabel.studies.outbox import Outbox
+from cinelabel.studies.pacs import Credentials, Limits, Pacs
+
+QUICK = Limits(connect_s=1, read_s=10, answer_s=20)
+INFO = SegInfo("labels", "reader", "phantom-1")
+
+
+def pacs_of(orthanc) -> Pacs:
+    return Pacs(orthanc.dicomweb, Credentials(orthanc.user, orthanc.password), QUICK)
+
+
+def some_labels() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 4, (7, 5, 4)).astype(np.uint8)
+
+
+def segs_in(orthanc, folder: Path) -> list[Path]:
+    """The segmentation objects that an Orthanc holds, as files."""
+    files = []
+    for name in json.loads(orthanc.rest("/instances")):
+        path = folder / f"{name}.dcm"
+        path.write_bytes(orthanc.rest(f"/instances/{name}/file"))
+        if pydicom.dcmread(path, stop_before_pixels=True).Modality == "SEG":
+            files.append(path)
+    return files
+
+
+def test_a_sent_label_is_in_the_pacs_voxel_for_voxel_and_beside_its_images(orthanc, cine, tmp_path):
+    orthanc.upload(sorted(cine.iterdir()))
+    outbox = Outbox(tmp_path / "out")
+    item = outbox.put("heart__t01", some_labels(), dicom.phase_images(cine, 1), INFO)
+    assert outbox.send(pacs_of(orthanc)) == 1
+    (seg,) = segs_in(orthanc, tmp_path)
+    np.testing.assert_array_equal(read_seg(seg, studies.load(cine)), some_labels())
+    assert pydicom.dcmread(seg).SOPInstanceUID == item.sop_uid
+    assert len(json.loads(orthanc.rest("/studies"))) == 1
+    (item,) = outbox.items()
+    assert (item.sent, item.attempts, item.last_error) == (True, 1, None)
+    assert list(outbox.folder.glob("*.dcm")) == []
+
+
+def test_a_label_waits_while_the_pacs_is_away_and_goes_when_it_is_back(
+    start_orthanc, free_port, cine, tmp_path
+):
+    outbox = Outbox(tmp_path / "out", first_wait_s=0)
+    outbox.put("heart__t00", some_labels(), dicom.phase_images(cine, 0), INFO)
+    away = Pacs(f"http://127.0.0.1:{free_port}/dicom-web", Credentials("reader", "secret"), QUICK)
+    assert outbox.send(away) == 0
+    assert outbox.send(away) == 0
+    (item,) = outbox.waiting()
+    assert item.attempts == 2
+    assert "cannot be reached" in (item.last_error or "")
+    with start_orthanc(free_port) as orthanc:
+        assert Outbox(outbox.folder).send(away) == 1  # another process, after a restart
+        assert len(segs_in(orthanc, tmp_path)) == 1
+
+
+def test_a_failed_item_is_not_tried_again_before_its_time(free_port, cine, tmp_path):
+    outbox = Outbox(tmp_path / "out", first_wait_s=3600)
+    outbox.put("heart__t00", some_labels(), dicom.phase_images(cine, 0), INFO)
+    away = Pacs(f"http://127.0.0.1:{free_port}/dicom-web", limits=QUICK)
+    outbox.send(away)
+    outbox.send(away)
+    assert outbox.items()[0].attempts == 1
+
+
+def test_sending_again_does_not_double_a_label(orthanc, cine, tmp_path):
+    images = dicom.phase_images(cine, 0)
+    for folder in ("first", "again"):
+        outbox = Outbox(tmp_path / folder)
+        outbox.put("heart__t00", some_labels(), images, INFO)
+        assert outbox.send(pacs_of(orthanc)) == 1
+    assert len(segs_in(orthanc, tmp_path)) == 1
+
+
+def test_a_version_is_queued_once_and_another_version_is_another_item(cine, tmp_path):
+    outbox = Outbox(tmp_path / "out")
+    images = dicom.phase_images(cine, 0)
+    one = outbox.put("heart__t00", some_labels(), images, INFO)
+    assert outbox.put("heart__t00", some_labels(), images, INFO) == one
+    two = SegInfo("labels", "reader", None, version=2)
+    assert outbox.put("heart__t00", some_labels(), images, two).sop_uid != one.sop_uid
+    assert len(outbox.waiting()) == 2
+
+
+def test_a_damaged_record_is_queued_anew_and_hinders_no_other(orthanc, cine, tmp_path):
+    outbox = Outbox(tmp_path / "out")
+    images = dicom.phase_images(cine, 0)
+    outbox.put("a__t00", some_labels(), images, INFO)
+    outbox.put("b__t00", some_labels(), images, SegInfo("labels", "reader", None, version=2))
+    (outbox.folder / "a__t00-v0001.json").write_text("{")
+    assert outbox.find("a__t00", 1) is None
+    assert outbox.send(pacs_of(orthanc)) == 1
+    outbox.put("a__t00", some_labels(), images, INFO)
+    assert outbox.send(pacs_of(orthanc)) == 1

@@ -1,0 +1,148 @@
+"""Labels on their way to a DICOMweb server: kept on disk until the server has them.
+
+Each item is a segmentation object (`<image>-v<NNNN>.dcm`) and what is known of its sending (`.json`
+beside it). An object has the same UID whenever it is sent, so sending it twice does not double it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cinelabel.core.errors import CineLabelError
+from cinelabel.core.files import check_identifier, write_json
+from cinelabel.studies.dicom_headers import Instance
+from cinelabel.studies.dicom_seg import SegInfo, write_seg
+from cinelabel.studies.pacs import Pacs
+
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 3600.0  # between two attempts; doubled each time
+
+
+@dataclass(frozen=True)
+class Item:
+    """A label version that was sent, or will be.
+
+    Attributes:
+        image, version: which label it is.
+        sop_uid: of its segmentation object.
+        sent: whether the server has it.
+        attempts: how often it was tried.
+        last_error: why the last attempt failed, a sentence.
+        next_time: when it is tried again, seconds since 1970.
+    """
+
+    image: str
+    version: int
+    sop_uid: str
+    sent: bool = False
+    attempts: int = 0
+    last_error: str | None = None
+    next_time: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.image}-v{self.version:04d}"
+
+
+class Outbox:
+    """Segmentation objects to be sent, in a folder that outlives the process.
+
+    Args:
+        folder: made if absent.
+        first_wait_s: seconds after a first failure; doubled with each, up to an hour.
+    """
+
+    def __init__(self, folder: Path, first_wait_s: float = FIRST_WAIT_S) -> None:
+        self.folder = folder
+        self._first_wait_s = first_wait_s
+        self._lock = threading.Lock()
+
+    def put(
+        self, image: str, labels: np.ndarray, images: Sequence[Instance], info: SegInfo
+    ) -> Item:
+        """Queue version `info.version` of an image's labels (x, y, z), unless it is there.
+
+        Raises:
+            InputError, GridError, LabelError: as `write_seg`.
+            OutputError: the folder cannot be written.
+        """
+        check_identifier(image, "image name")
+        found = self.find(image, info.version)
+        if found is not None:
+            return found
+        item = Item(image, info.version, "")
+        sop_uid = write_seg(self._object(item), labels, images, info)
+        item = replace(item, sop_uid=sop_uid)
+        self._write(item)  # last: an object without its record is written again
+        return item
+
+    def find(self, image: str, version: int) -> Item | None:
+        """What is known of a label version, None if it must be queued: it is not there, or lost."""
+        item = self._read(self.folder / f"{Item(image, version, '').name}.json")
+        return item if item and (item.sent or self._object(item).is_file()) else None
+
+    def items(self) -> list[Item]:
+        """All that was ever queued, by name."""
+        found = (self._read(path) for path in sorted(self.folder.glob("*.json")))
+        return [item for item in found if item is not None]
+
+    def waiting(self) -> list[Item]:
+        """What the server does not have yet."""
+        return [item for item in self.items() if not item.sent]
+
+    def send(self, pacs: Pacs, stop: threading.Event | None = None) -> int:
+        """Try everything whose time has come; how many the server took.
+
+        A failure is noted in the item, and the item tried again later.
+        """
+        count = 0
+        with self._lock:
+            for item in self.waiting():
+                if stop is not None and stop.is_set():
+                    break
+                if item.next_time <= time.time():
+                    count += self._try(item, pacs)
+        return count
+
+    def _try(self, item: Item, pacs: Pacs) -> bool:
+        attempts = item.attempts + 1
+        try:
+            pacs.store(self._object(item))
+        except CineLabelError as error:
+            wait = min(self._first_wait_s * 2.0 ** min(item.attempts, 20), LONGEST_WAIT_S)
+            self._write(
+                replace(
+                    item, attempts=attempts, last_error=str(error), next_time=time.time() + wait
+                )
+            )
+            return False
+        self._write(replace(item, sent=True, attempts=attempts, last_error=None))
+        self._object(item).unlink(missing_ok=True)
+        return True
+
+    def _object(self, item: Item) -> Path:
+        return self.folder / f"{item.name}.dcm"
+
+    def _write(self, item: Item) -> None:
+        write_json(self.folder / f"{item.name}.json", asdict(item))
+
+    def _read(self, path: Path) -> Item | None:
+        """The item of a record; one that is damaged does not count, and is queued anew."""
+        try:
+            item = Item(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
+            logger.warning("%s is damaged", path)
+            return None
+        return item
