@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cinelabel.core.errors import (
     CineLabelError,
+    ConflictError,
     GridError,
     InputError,
     LabelError,
@@ -16,6 +17,7 @@ from cinelabel.core.errors import (
     OutputError,
 )
 from cinelabel.core.files import output_error
+from cinelabel.serving.jobs import QueueFull, UnknownJob
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -34,7 +36,10 @@ _PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:'\",;]+)+[\\/]([^
 _OURS: tuple[tuple[type[CineLabelError], int, str], ...] = (
     (GridError, 400, "grid"),
     (LabelError, 400, "label"),
+    (UnknownJob, 404, "unknown"),
     (InputError, 400, "input"),
+    (ConflictError, 409, "conflict"),
+    (QueueFull, 503, "busy"),
     (ModelError, 503, "model"),
     (OutputError, 507, "storage"),
     (CineLabelError, 500, "server"),
@@ -119,7 +124,10 @@ def _ours(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error.where, Path):
         error.where = error.where.name
     status, cause = next((s, c) for kind, s, c in _OURS if isinstance(error, kind))
-    return answer(status, str(error), cause)
+    extra: dict[str, object] = {}
+    if isinstance(error, ConflictError):
+        extra = {"version": error.version, "who": error.who, "time": error.time}
+    return answer(status, str(error), cause, None, **extra)
 
 
 def _monailabel(_: Request, error: Exception) -> JSONResponse:
