@@ -85,7 +85,7 @@ def test_the_folder_is_not_changed(folder: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_one_sentence(folder: Path, tmp_path: Path) -> None:
     problems = prepare(folder, tmp_path / "workspace").problems
     assert len(problems) == 1
-    assert problems[0].startswith(f"{folder / 'broken.nii'}: ")
+    assert problems[0].startswith("broken.nii: ")
     assert problems[0].endswith(".")
 
 
@@ -106,49 +106,32 @@ def test_an_unchanged_source_is_not_written_again(folder: Path, tmp_path: Path) 
     assert second == first == open_workspace(tmp_path / "workspace")
 
 
-def test_a_changed_source_is_written_again_and_its_labels_are_set_aside(
+def test_the_labels_of_an_image_are_set_aside_when_its_voxels_change(
     folder: Path, tmp_path: Path
 ) -> None:
-    workspace = prepare(folder, tmp_path / "workspace")
-    for name in ("cine__t00", "p1_ED__t00"):
-        label = workspace.images / "labels" / "final" / f"{name}.nii.gz"
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_bytes(b"label")
+    prepare(folder, tmp_path / "workspace")
     studies.save_image(folder / "cine.nii.gz", make_study("cine", seed=9))
     os.utime(folder / "p1" / "p1_ED.nii.gz", ns=(1, 1))  # touched, same content
-    prepare(folder, tmp_path / "workspace")
+    set_aside: list[str] = []
+    workspace = prepare(
+        folder, tmp_path / "workspace", on_change=lambda image_id, _: set_aside.append(image_id)
+    )
     changed = studies.load(workspace.image_path("cine__t00")).frame(0)
     assert np.array_equal(changed, make_study("cine", seed=9).frame(0))
-    kept = sorted((workspace.path / "superseded").rglob("*.nii.gz"))
-    assert [path.name for path in kept] == ["cine__t00.nii.gz"]
-    assert (workspace.images / "labels" / "final" / "p1_ED__t00.nii.gz").is_file()
+    assert set_aside == ["cine__t00", "cine__t01", "cine__t02"]
 
 
-def test_a_study_that_goes_and_returns_finds_its_labels(folder: Path, tmp_path: Path) -> None:
-    workspace = prepare(folder, tmp_path / "workspace")
-    label = workspace.images / "labels" / "final" / "cine__t00.nii.gz"
-    label.parent.mkdir(parents=True)
-    label.write_bytes(b"label")
+def test_a_study_that_goes_and_returns_has_not_changed(folder: Path, tmp_path: Path) -> None:
+    before = prepare(folder, tmp_path / "workspace")
     away = (folder / "cine.nii.gz").rename(tmp_path / "cine.nii.gz")
     assert "cine__t00" not in images(prepare(folder, tmp_path / "workspace"))
-    assert not workspace.image_path("cine__t00").exists()
     away.rename(folder / "cine.nii.gz")
-    assert "cine__t00" in images(prepare(folder, tmp_path / "workspace"))
-    assert label.read_bytes() == b"label"
-
-
-def test_another_study_of_the_same_name_does_not_inherit_labels(tmp_path: Path) -> None:
-    studies.save_image(tmp_path / "in" / "a.nii.gz", make_study("a"))
-    workspace = prepare(tmp_path / "in", tmp_path / "workspace")
-    label = workspace.images / "labels" / "final" / "a__t00.nii.gz"
-    label.parent.mkdir(parents=True)
-    label.write_bytes(b"label")
-    (tmp_path / "in" / "a.nii.gz").unlink()
-    studies.save_image(tmp_path / "in" / "b.nii.gz", make_study("b"))
-    prepare(tmp_path / "in", tmp_path / "workspace")
-    studies.save_image(tmp_path / "in" / "a.nii.gz", make_study("a", seed=5))
-    prepare(tmp_path / "in", tmp_path / "workspace")
-    assert not label.exists()
+    set_aside: list[str] = []
+    after = prepare(
+        folder, tmp_path / "workspace", on_change=lambda image_id, _: set_aside.append(image_id)
+    )
+    assert after == before
+    assert set_aside == []
 
 
 def test_names_do_not_change_when_studies_are_added(tmp_path: Path) -> None:
