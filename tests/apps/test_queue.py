@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from cinelabel.core.errors import InputError
+from cinelabel.core.errors import ConflictError, InputError
 from lib.progress import ProgressBoard
 from lib.queue import CancelledError, DeviceQueue, QueueFullError, Ticket
 
@@ -225,7 +225,7 @@ def test_a_cancelled_request_stops_between_phases() -> None:
 def test_an_id_is_used_by_one_request_at_a_time() -> None:
     queue, board = DeviceQueue("cpu"), ProgressBoard()
     first = board.begin("mine", "reader", queue.join())
-    with pytest.raises(InputError, match="under way"):
+    with pytest.raises(ConflictError, match="under way"):
         board.begin("mine", "reader", queue.join())
     first.end("failed", "no study.")
     assert first.as_dict()["error"] == "no study."

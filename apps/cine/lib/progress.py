@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from typing import Any, Literal
 
-from cinelabel.core.errors import InputError
+from cinelabel.core.errors import ConflictError, InputError
 from cinelabel.core.files import check_identifier
 
 from lib.queue import Ticket
@@ -87,13 +87,14 @@ class ProgressBoard:
         """A new request under its client's id, or one made here when None.
 
         Raises:
-            InputError: the id cannot be part of an address, or a request under way has it.
+            InputError: the id cannot be part of an address.
+            ConflictError: a request under way has it.
         """
         request_id = secrets.token_hex(8) if request_id is None else check_request_id(request_id)
         with self._lock:
             known = self._trackers.get(request_id)
             if known is not None and not known.ended:
-                raise InputError(
+                raise ConflictError(
                     f"a request with the id '{request_id}' is under way",
                     remedy="Give each request an id of its own",
                 )
