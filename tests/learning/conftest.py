@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from io import StringIO
 from pathlib import Path
 
@@ -10,9 +12,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from cinelabel.core.grid import Grid
+from cinelabel.labelstore import LabelStore, Submission
 from cinelabel.learning.config import TrainConfig, parse
+from cinelabel.learning.corrections import Correction, find_corrections
 from cinelabel.learning.data import SliceCache
 from cinelabel.learning.reporting import Reporter
+from cinelabel.models.store import Draft, ModelStore
+from cinelabel.networks import NetworkSpec, build
+from cinelabel.networks.weights import get_weights
+from cinelabel.transforms.preparation import Preparation
 from rich.console import Console
 
 SIZE = 16
@@ -102,6 +111,92 @@ def make_config() -> Callable[..., TrainConfig]:
         return parse(values | changes, "test")
 
     return make
+
+
+@dataclass(frozen=True)
+class Readers:
+    """A folder of images, and what a reader has made of them."""
+
+    folder: Path
+    labels: LabelStore
+
+    def image(self, name: str) -> Path:
+        return self.folder / f"{name}.nii.gz"
+
+    def write(self, name: str, labels: np.ndarray, seed: int = 0) -> Grid:
+        """An image on which the labels can be seen."""
+        noise = np.random.default_rng(seed).integers(0, 30, labels.shape)
+        voxels = (100 + 60 * labels.astype(np.int16) + noise).astype(np.int16)
+        affine = np.diag([2.0, 1.5, 8.0, 1.0])
+        nib.save(nib.Nifti1Image(voxels, affine), self.image(name))
+        return Grid(labels.shape, affine)
+
+    def submit(self, name: str, labels: np.ndarray, grid: Grid, **said: object) -> None:
+        file = self.folder / "submitted.nii.gz"
+        nib.save(nib.Nifti1Image(labels, grid.affine), file)
+        now = datetime.now(timezone.utc).isoformat()
+        said = {"base_version": 0, **said}
+        submission = Submission(image=name, who="reader", client_id="test", time=now, **said)
+        self.labels.submit(name, grid, file, submission)
+
+    def corrections(self) -> list[Correction]:
+        return find_corrections(self.labels, self.image, patient_of)
+
+
+def patient_of(name: str) -> str:
+    return name.split("__")[0]
+
+
+def drawn_heart(number: int, slices: slice = slice(1, 4)) -> np.ndarray:
+    """LV 3 x 3 in MYO 5 x 5, and `number` + 2 pixels of RV beside it, in some slices of five."""
+    labels = np.zeros((24, 30, 5), np.uint8)
+    labels[9:14, 10:15, slices] = 2
+    labels[10:13, 11:14, slices] = 1
+    labels[14:17, 10 : 12 + number, slices] = 3
+    return labels
+
+
+@pytest.fixture
+def readers(tmp_path: Path) -> Readers:
+    """Nothing yet."""
+    (tmp_path / "images").mkdir()
+    return Readers(tmp_path / "images", LabelStore(tmp_path / "workspace"))
+
+
+@pytest.fixture(scope="session")
+def six_patients(tmp_path_factory: pytest.TempPathFactory) -> Readers:
+    """Patients p1 to p6, two frames each, every slice of which a reader has corrected."""
+    folder = tmp_path_factory.mktemp("readers")
+    (folder / "images").mkdir()
+    made = Readers(folder / "images", LabelStore(folder / "workspace"))
+    for number in range(1, 7):
+        for frame in range(2):
+            name, labels = f"p{number}__t{frame:02d}", drawn_heart(number)
+            grid = made.write(name, labels, seed=10 * number + frame)
+            made.submit(name, labels, grid, model="tiny-1")
+    return made
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    """A store with `tiny-1`, untrained: two segmenters, of which `second` is the fast one."""
+    torch.manual_seed(0)
+    store = ModelStore(tmp_path_factory.mktemp("models"))
+    drafts = []
+    for name, classes in (("first", 4), ("second", 4), ("where", 2)):
+        spec = NetworkSpec.from_dict({"features": [6, 10], "classes": classes})
+        seen = Preparation(spacing_mm=2.0, size=SIZE).to_dict()
+        role = "segmenter" if classes == 4 else "locator"
+        drafts.append(Draft(name, role, spec, get_weights(build(spec)), seen))
+    origin = {"config": {"data": {"seed": 5}, "augmentation": None}}
+    store.publish(
+        "tiny-1",
+        drafts,
+        provenance={"runs": {name: origin for name in ("first", "second", "where")}},
+        metrics={"validation": {"first": {"dice": {"LV": 0.5}}, "second": {"dice": {"LV": 0.4}}}},
+        fast="second",
+    )
+    return store
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -65,6 +65,13 @@ Phantom = Annotated[PhantomSettings, BeforeValidator(_as_phantom)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_yaml(self) -> str:
+        """The resolved values, a network's numbers included; `parse` reads them again."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+C = TypeVar("C", bound=_Section)
 
 
 class DataConfig(_Section):
@@ -181,6 +188,37 @@ class ScheduleConfig(_Section):
     warmup: float = Field(default=0.1, ge=0, lt=1)
 
 
+class FinetuneConfig(_Section):
+    """A fine-tuning run: one member of a model version learns from readers' labels.
+
+    model, member: which; the version in use and its fast member when None.
+    replay: share of each batch that is phantom slices, against forgetting; of `replay_count`
+        different ones.
+    steps, minutes: whichever ends first; preparing, scoring and publishing come on top.
+    precision: `auto` is bf16-mixed where the processor computes in bfloat16.
+    """
+
+    name: Annotated[str, AfterValidator(_as_identifier)]
+    model: str | None = None
+    member: str | None = None
+    method: Literal["all"] = "all"
+    lr: float = Field(default=2e-4, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    steps: int = Field(default=300, ge=1, le=100_000)
+    minutes: float = Field(default=5.0, gt=0, le=24 * 60)
+    batch_size: int = Field(default=16, ge=2, le=256)
+    replay: float = Field(default=0.5, ge=0, lt=1)
+    replay_count: int = Field(default=512, ge=1)
+    gradient_clip: float = Field(default=12.0, ge=0)
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    seed: int = Field(default=1, ge=0)
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every: int = Field(default=50, ge=1)
+    workers: int = Field(default=2, ge=1, description="processes that make the phantom slices")
+    threads: int | None = Field(default=None, ge=1, description="torch threads; none: all cores")
+
+
 class TrainConfig(_Section):
     """A whole training run; see `configs/` for examples."""
 
@@ -242,15 +280,20 @@ class TrainConfig(_Section):
             raise ValueError(f"unknown kind of augmentation {kind!r}; known are {known}")
         return self
 
-    def to_yaml(self) -> str:
-        """The resolved configuration, network numbers included; `parse` reads it again."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
 
 def parse(values: object, where: object) -> TrainConfig:
     """The configuration of plain values; RunError names the first key that is wrong."""
+    return _parsed(TrainConfig, values, where)
+
+
+def parse_finetuning(values: object, where: object) -> FinetuneConfig:
+    """The configuration of plain values; RunError names the first key that is wrong."""
+    return _parsed(FinetuneConfig, values, where)
+
+
+def _parsed(kind: type[C], values: object, where: object) -> C:
     try:
-        return TrainConfig.model_validate(values)
+        return kind.model_validate(values)
     except ModelError as error:  # of the network
         raise ModelError(error.problem, where=where, remedy=error.remedy) from error
     except ValidationError as error:
@@ -273,7 +316,7 @@ def load(
 
     Raises RunError for a file that is missing, is not YAML, or does not hold a configuration.
     """
-    values = _read(path)
+    values = read_yaml(path)
     values.update({key: value for key, value in overrides.items() if value is not None})
     if roots:
         values["data"] = _with_roots(values.get("data"), roots)
@@ -288,8 +331,8 @@ def _with_roots(data: object, roots: Mapping[str, Path]) -> object:
     return {**given, "roots": {**(given.get("roots") or {}), **roots}}
 
 
-def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a file over those of the one it extends."""
+def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file over those of the one it extends. Raises RunError."""
     if path.resolve() in extended_by:
         raise RunError("the configuration extends itself", where=path)
     try:
@@ -303,14 +346,14 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RunError("the configuration is not a table of keys and values", where=path)
     if (base := values.pop("extends", None)) is None:
         return values
-    below = _read(path.parent / str(base), (*extended_by, path.resolve()))
+    below = read_yaml(path.parent / str(base), (*extended_by, path.resolve()))
     merged = {**below, **values}
     if isinstance(below.get("data"), dict) and isinstance(values.get("data"), dict):
         merged["data"] = {**below["data"], **values["data"]}
     return merged
 
 
-def first_difference(before: TrainConfig, now: TrainConfig) -> tuple[str, object, object] | None:
+def first_difference(before: BaseModel, now: BaseModel) -> tuple[str, object, object] | None:
     """The first key (dotted) that two configurations differ in, operational keys left out."""
     left, right = (dict(_flatten(c.model_dump(mode="json"))) for c in (before, now))
     for key in [*left, *(key for key in right if key not in left)]:

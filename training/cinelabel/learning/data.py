@@ -267,31 +267,45 @@ def open_caches(
     config: TrainConfig, folder: Path, progress: Progress | None
 ) -> tuple[SliceCache, SliceCache]:
     """The training and the validation cache under `folder`, made if they are not there yet."""
+    data = config.data
+    common = (folder, config.workers, config.network.classes, progress)
+    return (
+        open_cache(data, data.count, data.seed, data.phantom, *common),
+        open_cache(
+            data, data.validation_count, data.validation_seed, data.validation_phantom, *common
+        ),
+    )
+
+
+def open_cache(
+    data: DataConfig,
+    count: int,
+    seed: int,
+    settings: PhantomSettings,
+    folder: Path,
+    workers: int,
+    classes: int,
+    progress: Progress | None,
+) -> SliceCache:
+    """A cache of so many phantoms below `folder`, made if it is not there yet. Raises RunError."""
     from cinelabel.phantom.dataset import build_cache
 
-    data = config.data
     if data.spacing_mm is None:
         raise RunError("a phantom has no pixels of its own", where="data.spacing_mm")
-    opened = []
-    for count, seed, settings in (
-        (data.count, data.seed, data.phantom),
-        (data.validation_count, data.validation_seed, data.validation_phantom),
-    ):
-        cache = build_cache(
-            folder / cache_name(data, count, seed, settings),
-            task=data.task,
-            count=count,
-            size=data.size,
-            spacing_mm=data.spacing_mm,
-            seed=seed,
-            prepare=partial(normalise, over=data.normalised_over),
-            depth=data.depth,
-            settings=settings,
-            workers=config.workers,
-            progress=progress,
-        )
-        opened.append(SliceCache.open(cache, config.network.classes))
-    return opened[0], opened[1]
+    cache = build_cache(
+        folder / cache_name(data, count, seed, settings),
+        task=data.task,
+        count=count,
+        size=data.size,
+        spacing_mm=data.spacing_mm,
+        seed=seed,
+        prepare=partial(normalise, over=data.normalised_over),
+        depth=data.depth,
+        settings=settings,
+        workers=workers,
+        progress=progress,
+    )
+    return SliceCache.open(cache, classes)
 
 
 def cache_name(data: DataConfig, count: int, seed: int, settings: PhantomSettings) -> str:

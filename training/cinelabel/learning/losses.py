@@ -15,6 +15,8 @@ from torch import distributed
 from torch.nn import functional
 
 DICE_SMOOTHING = 1e-5
+NEVER = -1e4
+"""A logit whose probability is zero in float32; infinities have no gradient."""
 
 
 def level_weights(levels: int) -> list[float]:
@@ -97,6 +99,29 @@ def deep_supervision_loss(
             level.float(), strided, dice_weight, cross_entropy_weight
         )
     return total
+
+
+def marginal_logits(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Logits in which a structure that an example's label leaves out counts as background there.
+
+    The marginal loss of Shi et al. (Medical Image Analysis 2021): a reader who drew the left
+    ventricle alone has not said that there is no right one. Any loss of the result against such a
+    label leaves open which of the two a pixel of the background is.
+
+    Args:
+        logits: (b, classes, ...) float32.
+        known: bool (b, classes), the background's True: what the label of each example tells.
+
+    Returns:
+        (b, classes, ...): log-probabilities; that of what is not known is lower than any other.
+    """
+    shape = (*known.shape, *(1,) * (logits.ndim - 2))
+    hidden = ~known.view(shape)
+    log_probability = functional.log_softmax(logits, dim=1)
+    behind = log_probability.masked_fill(known.view(shape), NEVER)
+    background = torch.logsumexp(torch.cat([log_probability[:, :1], behind], 1), 1, keepdim=True)
+    rest = log_probability[:, 1:].masked_fill(hidden[:, 1:], NEVER)
+    return torch.cat([background, rest], 1)
 
 
 def example_dice(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:

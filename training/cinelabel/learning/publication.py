@@ -1,20 +1,25 @@
-"""From finished training runs to a model version: what each run is, and where it comes from."""
+"""From finished runs to a model version: what each run is, and where it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file
 
 import cinelabel
 from cinelabel.core.errors import ModelError, RunError
+from cinelabel.core.files import check_identifier
 from cinelabel.datasets.folds import read_folds
 from cinelabel.learning.config import TrainConfig
 from cinelabel.learning.data import preparation
 from cinelabel.learning.run_folder import RunFolder
-from cinelabel.models.store import Draft, ModelStore, ModelVersion
+from cinelabel.models.store import Draft, Kept, ModelStore, ModelVersion
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def publish_runs(
@@ -96,6 +101,74 @@ def publish_runs(
         fast=fast,
         half=half,
     )
+
+
+def publish_candidate(
+    store: ModelStore,
+    version: str,
+    parent: ModelVersion,
+    member: str,
+    weights: Mapping[str, Tensor],
+    step: Mapping[str, Any],
+    held_out: Mapping[str, Any],
+) -> ModelVersion:
+    """Publish a version's child with one member fine-tuned; done before by the same run, return it.
+
+    The other members are taken over file by file. The card tells counts, never names of patients
+    or images.
+
+    Args:
+        store: that gets the child.
+        version: its name.
+        parent: the version that it comes from.
+        member: which was fine-tuned.
+        weights: of it now.
+        step: of fine-tuning, JSON-ready: its `run`, configuration and result.
+        held_out: scores before and after.
+
+    Raises:
+        ModelError: for a version of that name from another run, and as `ModelStore.publish`.
+    """
+    card = parent.card
+    if version in store.versions():
+        made = store.load(version)
+        history = made.card.provenance.get("finetuning", [{}])
+        if made.card.parent == parent.name and history[-1].get("run") == step["run"]:
+            return made
+        raise ModelError(f"another run has published '{version}' meanwhile", where=step["run"])
+    drafts = [
+        Draft(m.name, m.role, m.spec, weights, m.preprocessing, m.weight)
+        if m.name == member
+        else Kept(parent, m)
+        for m in card.members
+    ]
+    validation = card.metrics.get("validation", {})
+    history = [*card.provenance.get("finetuning", []), {"member": member, **step}]
+    return store.publish(
+        version,
+        drafts,
+        provenance={
+            **card.provenance,
+            "cinelabel": cinelabel.__version__,
+            "finetuning": history,
+        },
+        metrics={
+            "validation": {name: v for name, v in validation.items() if name != member},
+            "held_out": dict(held_out),
+        },
+        licence=card.licence,
+        intended_use=card.intended_use,
+        parent=parent.name,
+        fast=card.fast,
+    )
+
+
+def candidate_name(store: ModelStore, parent: str) -> str:
+    """The next free name: phantom-2-tuned-1, and after it, whichever it came from, -tuned-2."""
+    stem = re.sub(r"-tuned-\d+$", "", parent)
+    pattern = re.compile(rf"{re.escape(stem)}-tuned-(\d+)")
+    taken = [int(found[1]) for name in store.versions() if (found := pattern.fullmatch(name))]
+    return check_identifier(f"{stem}-tuned-{max(taken, default=0) + 1}", "name of a version")
 
 
 def _require_names_of_their_own(configs: Sequence[TrainConfig], runs: Sequence[Path]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -59,6 +60,31 @@ class Draft:
     weights: Mapping[str, Tensor]
     preprocessing: Mapping[str, Any]
     weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A member of another version that is taken over, file by file as it is."""
+
+    version: ModelVersion
+    card: MemberCard
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.card.name
+
+    @property
+    def role(self) -> Role:
+        """What it does."""
+        return self.card.role
+
+    def copy(self, folder: Path) -> MemberCard:
+        """Copy its files into a folder. Raises ModelError for a file that is off."""
+        for kind in FILE_KINDS:
+            source = self.version.file(self.card, kind)
+            shutil.copyfile(source, folder / source.name)
+        return self.card
 
 
 @dataclass(frozen=True)
@@ -182,7 +208,7 @@ class ModelStore:
     def publish(
         self,
         version: str,
-        members: Sequence[Draft],
+        members: Sequence[Draft | Kept],
         *,
         provenance: Mapping[str, Any],
         metrics: Mapping[str, Any],
@@ -194,6 +220,7 @@ class ModelStore:
     ) -> ModelVersion:
         """Write a new version: weights, their OpenVINO form, checked to agree, and the card.
 
+        members: networks to be written, or members of another version to be taken over.
         half: round the weights to float16, which halves the files. fast: the member that is used
         alone when it has to be fast; None: the first that segments. The folder appears whole, or
         not at all. Raises ModelError if the version exists, a member or `fast` is not valid, or
@@ -212,7 +239,7 @@ class ModelStore:
             raise ModelError("a version needs members with names of their own", where=version)
         for draft in members:
             check_identifier(draft.name, "name of a member")
-            if not 0 < draft.weight < math.inf:
+            if isinstance(draft, Draft) and not 0 < draft.weight < math.inf:
                 raise ModelError("the weight of a member is a positive number", where=draft.name)
         if fast is not None and fast not in [d.name for d in members if d.role == "segmenter"]:
             raise ModelError(f"the fast member '{fast}' is none that segments", where=version)
@@ -220,7 +247,12 @@ class ModelStore:
             card = Card(
                 version=version,
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                members=[export_member(draft, folder, half) for draft in members],
+                members=[
+                    draft.copy(folder)
+                    if isinstance(draft, Kept)
+                    else export_member(draft, folder, half)
+                    for draft in members
+                ],
                 licence=licence,
                 intended_use=intended_use,
                 provenance=dict(provenance),

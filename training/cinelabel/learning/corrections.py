@@ -1,0 +1,259 @@
+"""Readers' labels as training examples: which slices teach, whose they are, and who is held out.
+
+A label teaches in the slices that the reader drew in. Where it began as a prediction of the whole
+frame, slices without any structure were left or made empty on purpose, and teach as well; where it
+was drawn from nothing, they may just not have been reached yet. A structure that is nowhere in a
+label was not drawn: nothing is known of it, see `losses.marginal_logits`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from cinelabel import studies
+from cinelabel.core.errors import CineLabelError, InputError, RunError
+from cinelabel.core.files import sha256, write_json
+from cinelabel.core.grid import Grid
+from cinelabel.core.labels import STRUCTURES
+from cinelabel.labelstore import LabelStore
+from cinelabel.transforms.preparation import Preparation, heart_centre
+from cinelabel.transforms.preprocess import Crop
+
+HELD_OUT_SHARE = 0.2
+LEAST_SLICES = 3
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A reader's label of one frame.
+
+    Attributes:
+        image: name of the frame.
+        patient: whose heart it is.
+        version, sha256: of the label.
+        image_file, label_file: NIfTI.
+        whole: whether every slice teaches, or only those with a structure.
+    """
+
+    image: str
+    patient: str
+    version: int
+    sha256: str
+    image_file: Path
+    label_file: Path
+    whole: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `from_dict` undoes it."""
+        files = {"image_file": str(self.image_file), "label_file": str(self.label_file)}
+        return asdict(self) | files
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Correction:
+        """A correction as `to_dict` wrote it."""
+        files = {key: Path(values[key]) for key in ("image_file", "label_file")}
+        return cls(**{**values, **files})
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a correction teaches: a frame (x, y, z) float32, its labels uint8, and where.
+
+    Attributes:
+        slices: indices along z that teach.
+        known: bool (classes,), the background first: what the label tells.
+    """
+
+    volume: np.ndarray
+    labels: np.ndarray
+    grid: Grid
+    slices: np.ndarray
+    known: np.ndarray
+
+    def crop(self, preparation: Preparation, only: int) -> Crop:
+        """The window of a member, round the heart as labelled; `only` as in `Preparation.crop`."""
+        return preparation.crop(self.grid, heart_centre(self.labels), only=only)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Prepared slices: images float32 (n, h, w), labels uint8, known bool (n, classes).
+
+    `patients`: int (n,), a number a patient.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    known: np.ndarray
+    patients: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def find_corrections(
+    store: LabelStore,
+    image_file: Callable[[str], Path | None],
+    patient: Callable[[str], str],
+) -> list[Correction]:
+    """The newest label of every image that counts as labelled, sorted by the images' names.
+
+    Args:
+        store: of the workspace.
+        image_file: where an image lies, None for one that is not served any more.
+        patient: whose it is.
+    """
+    found = []
+    for image, case in sorted(store.states().items()):
+        file = image_file(image) if case.state == "labelled" else None
+        label = store.newest(image) if file is not None else None
+        if file is None or label is None:
+            continue
+        found.append(
+            Correction(
+                image=image,
+                patient=patient(image),
+                version=label.version,
+                sha256=label.sha256,
+                image_file=file,
+                label_file=label.path,
+                whole=label.prediction is not None or label.model is not None,
+            )
+        )
+    return found
+
+
+def hold_out(
+    file: Path, patients: Collection[str], share: float = HELD_OUT_SHARE
+) -> frozenset[str]:
+    """Those of the patients that are held out, so that they judge and never train.
+
+    The file remembers every patient it was asked about. New ones are dealt as they come, in an
+    order that their names do not tell: one is held out as soon as that keeps those held out
+    within their share of all. Nobody changes sides.
+
+    Raises:
+        InputError: the file cannot be read; who was held out is then unknown.
+        OutputError: it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        training, held_out = _read_sides(file)
+        new = sorted(set(patients) - {*training, *held_out}, key=_shuffled)
+        for patient in new:
+            total = len(training) + len(held_out) + 1
+            (held_out if len(held_out) + 1 <= share * total else training).append(patient)
+        if new:
+            sides = {"training": training, "held_out": held_out}
+            write_json(file, {"schema_version": SCHEMA_VERSION, **sides})
+    return frozenset(held_out) & frozenset(patients)
+
+
+def _shuffled(patient: str) -> str:
+    return hashlib.sha256(patient.encode()).hexdigest()
+
+
+def _read_sides(file: Path) -> tuple[list[str], list[str]]:
+    if not file.exists():
+        return [], []
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        training, held_out = kept["training"], kept["held_out"]
+        if kept["schema_version"] != SCHEMA_VERSION or set(training) & set(held_out):
+            raise ValueError
+        return list(training), list(held_out)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "it cannot be read which patients are held out",
+            where=file,
+            remedy="Bring the file back from a backup: without it, scores may be of patients that "
+            "a model has learned from",
+        ) from error
+
+
+def taught_slices(labels: np.ndarray, whole: bool) -> np.ndarray:
+    """Indices along z of the slices of (x, y, z) that teach; see the module."""
+    if whole:
+        return np.arange(labels.shape[2])
+    return np.flatnonzero(labels.any((0, 1)))
+
+
+def read_lesson(correction: Correction) -> Lesson:
+    """Read image and label.
+
+    Raises:
+        InputError, GridError, LabelError: a file is missing, damaged, or not what was submitted.
+    """
+    if sha256(correction.label_file) != correction.sha256:
+        raise InputError(
+            "is not the label that was submitted",
+            where=correction.label_file,
+            remedy="Check the store with: cinelabel labels check",
+        )
+    study = studies.load(correction.image_file)
+    labels, grid = studies.load_label(correction.label_file)
+    study.grid.require_equal(grid, str(correction.label_file))
+    if labels.ndim == 4:
+        labels = labels[..., 0]
+    known = [True, *((labels == structure.value).any() for structure in STRUCTURES)]
+    return Lesson(
+        volume=np.ascontiguousarray(study.frame(0)),
+        labels=labels,
+        grid=study.grid,
+        slices=taught_slices(labels, correction.whole),
+        known=np.array(known),
+    )
+
+
+def read_lessons(
+    corrections: Sequence[Correction], problems: list[str]
+) -> Iterator[tuple[Correction, Lesson]]:
+    """Those that can be read; a sentence for each other one is added to `problems`."""
+    for correction in corrections:
+        try:
+            yield correction, read_lesson(correction)
+        except CineLabelError as error:
+            problems.append(f"{correction.image} is left out: {error}")
+
+
+def read_examples(
+    corrections: Sequence[Correction], preparation: Preparation, only: int, problems: list[str]
+) -> Examples:
+    """The slices of corrections, prepared for a member.
+
+    Args:
+        corrections: to learn from.
+        preparation: the member's.
+        only: the one size of its network, 0 if there is none.
+        problems: gets a sentence for each correction that is left out.
+
+    Raises:
+        RunError: fewer than `LEAST_SLICES` slices are left.
+    """
+    images, labels, known, patients = [], [], [], []
+    numbers: dict[str, int] = {}
+    for correction, lesson in read_lessons(corrections, problems):
+        crop = lesson.crop(preparation, only)
+        images.append(preparation.prepare(lesson.volume, crop)[lesson.slices])
+        labels.append(crop.apply_labels(lesson.labels)[lesson.slices])
+        known.append(np.tile(lesson.known, (len(lesson.slices), 1)))
+        number = numbers.setdefault(correction.patient, len(numbers))
+        patients.append(np.full(len(lesson.slices), number))
+    if (count := sum(map(len, images))) < LEAST_SLICES:
+        left_out = f", {problems[0].rstrip('.')}" if problems else ""
+        raise RunError(
+            f"{count} labelled slices are too few to learn from{left_out}",
+            where="fine-tuning",
+            remedy=f"Submit labels of at least {LEAST_SLICES} slices of patients that are not "
+            "held out",
+        )
+    return Examples(*(np.concatenate(parts) for parts in (images, labels, known, patients)))

@@ -1,0 +1,386 @@
+"""Fine-tuning: a member of a model version learns from readers' labels and becomes a candidate.
+
+`finetune` runs, or goes on with, one run folder. Every batch holds phantom slices beside the
+readers' (replay, against forgetting), augmented as the member was in pre-training. The candidate
+keeps the locator and the other members of its parent, and is not put in use. Where patients are
+held out, its card tells their Dice before and after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import cinelabel
+from cinelabel.core.errors import RunError
+from cinelabel.core.files import write_json, write_text
+from cinelabel.learning import config as configuration
+from cinelabel.learning.config import OPERATIONAL, FinetuneConfig, LossConfig
+from cinelabel.learning.corrections import Correction, read_examples
+from cinelabel.learning.data import SliceCache, open_cache, prefetched
+from cinelabel.learning.loop import AveragedWeights, Interruption
+from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
+from cinelabel.learning.metalr import Forward, Objective
+from cinelabel.learning.methods import METHODS
+from cinelabel.learning.publication import candidate_name, publish_candidate
+from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
+from cinelabel.learning.tuned import CLASSES, VALIDATION, Batch, MixedBatches, Tuned, score
+from cinelabel.models.store import ModelStore
+from cinelabel.networks.base import Network
+from cinelabel.networks.weights import get_weights, on_cpu, set_weights
+from cinelabel.segmentation.backend import choose_device
+
+PLAN_FILE = "finetuning.json"
+TOLD = ("steps", "seconds", "learned_from", "held_out")
+"""What the card tells of a run."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is.
+
+    Attributes:
+        stage: what is done now, in words.
+        done, total: of this stage.
+        loss: of the newest step.
+        rates: learning rate of each layer group in it.
+        seconds: of all steps so far.
+        seconds_left: of the steps to come, None when not known.
+        dice: mean of the held-out patients, before fine-tuning, and after it at the end.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    loss: float | None = None
+    rates: Mapping[str, float] | None = None
+    seconds: float = 0.0
+    seconds_left: float | None = None
+    dice: Mapping[str, float] | None = None
+
+
+Report = Callable[[State], None]
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """How a call of `finetune` ended; `version` is the candidate of a finished run."""
+
+    run: Path
+    step: int
+    version: str | None = None
+    before: Mapping[str, float] | None = None
+    after: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run was begun with, kept in its folder."""
+
+    version: str
+    parent: str
+    member: str
+    training: tuple[Correction, ...]
+    held_out: tuple[Correction, ...]
+
+
+def finetune(
+    config: FinetuneConfig,
+    run: Path,
+    corrections: Sequence[Correction],
+    held_out: Collection[str],
+    *,
+    cache: Path,
+    store: ModelStore | None = None,
+    report: Report | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> FinetuneResult:
+    """Fine-tune a member, or go on with the run in folder `run`, and publish the candidate.
+
+    Args:
+        config: of the run.
+        run: its folder. A run goes on with the labels that it was begun with.
+        corrections: all there are.
+        held_out: patients that only judge.
+        cache: folder of phantom slices, which runs share.
+        store: of the models.
+        report: told how far the run is.
+        stop: asked after every step whether to leave off with a checkpoint; without it, Ctrl-C
+            and SIGTERM ask for that.
+
+    Raises:
+        RunError: too few slices, a member that cannot be fine-tuned, a folder of another run, or
+            a loss that is not a number.
+        ModelError: for an unknown or damaged version or member, and as `ModelStore.publish`.
+        InputError, OutputError: naming a file.
+    """
+    store, report = store or ModelStore(), report or (lambda state: None)
+    folder = RunFolder(run)
+    with folder.alone():
+        if folder.finished:
+            return _result(folder)
+        plan = _begin(folder, config, corrections, held_out, store)
+        parent = store.load(plan.parent)
+        member = Tuned(parent, parent.member(plan.member))
+        problems: list[str] = []
+        report(State("reading labels"))
+        training = read_examples(plan.training, member.shown, member.only, problems)
+        phantoms = _phantoms(config, member, cache, report)
+        report(State("scoring"))
+        network = member.network()
+        before = score(network, plan.held_out, member, problems)
+        dice = before.mean if before else None
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        batches = MixedBatches(training, phantoms, config, member.augment, member.finish)
+        loop = _Loop(config, folder, network, batches, member.loss, report, dice)
+        if not loop.run(stop):
+            return FinetuneResult(run, loop.step, before=dice)
+        weights = on_cpu(loop.average.average)
+        report(State("scoring", loop.step, loop.step, seconds=loop.seconds, dice=dice))
+        set_weights(network, weights)
+        after = score(network.cpu(), plan.held_out, member, problems)
+        facts = {
+            "steps": loop.step,
+            "seconds": round(loop.seconds, 1),
+            "learned_from": _counted(plan.training, len(training)),
+            "held_out": _counted(plan.held_out) if plan.held_out else None,
+            "before": before.to_dict() if before else None,
+            "after": after.to_dict() if after else None,
+            "problems": problems,
+        }
+        step = {
+            "run": config.name,
+            "from": plan.parent,
+            "config": config.model_dump(mode="json", exclude=set(OPERATIONAL)),
+            "result": {key: facts[key] for key in TOLD} | {"versions": _versions()},
+        }
+        scores = {side: facts[side] for side in ("before", "after")}
+        report(State("publishing", loop.step, loop.step, seconds=loop.seconds, dice=dice))
+        publish_candidate(store, plan.version, parent, plan.member, weights, step, scores)
+        folder.finish(weights, {"name": config.name, "version": plan.version, **facts})
+        return _result(folder)
+
+
+class _Loop:
+    """The steps of a run: resumes from the newest checkpoint and leaves one behind."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        folder: RunFolder,
+        network: Network,
+        batches: MixedBatches,
+        loss: LossConfig,
+        report: Report,
+        dice: Mapping[str, float] | None,
+    ) -> None:
+        self.config, self.folder, self.batches = config, folder, batches
+        self.weighing, self.report, self.dice = loss, report, dice
+        self.device = torch.device(choose_device(config.device))
+        self.mixed = _computes_in_bfloat16(config.precision, self.device)
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.network = network.train()
+        self.method = METHODS[config.method](self.network, config)
+        self.average = AveragedWeights(self.network, config.ema)
+        self.step, self.seconds = 0, 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the time is over."""
+        return self.step >= self.config.steps or self.seconds >= 60 * self.config.minutes
+
+    def run(self, stop: Callable[[], bool] | None) -> bool:
+        """Take steps until the end, or until asked to stop; True at the end."""
+        self._resume()
+        interruption = Interruption()
+        started, before, first = time.perf_counter(), self.seconds, self.step
+        rates = [f"rate_{group}" for group in self.method.groups]
+        table = MetricsFile(
+            self.folder.metrics_file, ["step", "loss", "seconds", *rates], self.step
+        )
+        steps = range(self.step, 0 if self.finished else self.config.steps)
+        with interruption.watched() if stop is None else contextlib.nullcontext():
+            for training, validation in prefetched(self._pair, steps):
+                judged = self.objective(validation) if validation is not None else None
+                taken = self.method.step(self.objective(training), judged)
+                self.average.update(self.step)
+                self.step += 1
+                self.seconds = before + time.perf_counter() - started
+                each = (self.seconds - before) / (self.step - first)
+                shown = {f"rate_{group}": rate for group, rate in taken.rates.items()}
+                row = {"loss": taken.loss, "seconds": self.seconds, **shown}
+                table.append({"step": self.step} | {k: float(f"{v:.6g}") for k, v in row.items()})
+                self.report(self._state(taken.loss, taken.rates, each))
+                stopped = interruption.requested or (stop is not None and stop())
+                if self.finished or stopped or self.step % self.config.checkpoint_every == 0:
+                    self._save()
+                if self.finished or stopped:
+                    break
+        self.network.eval()
+        return self.finished
+
+    def objective(self, batch: Batch) -> Objective:
+        """The loss of a batch, whatever network labels it."""
+        images = torch.from_numpy(np.ascontiguousarray(batch.images))[:, None].to(self.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        labels = torch.from_numpy(np.ascontiguousarray(batch.labels)).to(self.device, torch.int64)
+        known = torch.from_numpy(batch.known).to(self.device)
+
+        def loss(forward: Forward) -> torch.Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+                logits = forward(images)
+            levels = [logits] if isinstance(logits, torch.Tensor) else list(logits)
+            if not batch.known.all():
+                levels = [marginal_logits(level.float(), known) for level in levels]
+            return deep_supervision_loss(
+                levels,
+                labels,
+                dice_weight=self.weighing.dice,
+                cross_entropy_weight=self.weighing.cross_entropy,
+            )
+
+        return loss
+
+    def _pair(self, step: int) -> tuple[Batch, Batch | None]:
+        judged = self.batches(step, VALIDATION) if self.method.validates else None
+        return self.batches(step), judged
+
+    def _state(self, loss: float, rates: Mapping[str, float], each: float) -> State:
+        left = min((self.config.steps - self.step) * each, 60 * self.config.minutes - self.seconds)
+        return State(
+            stage="learning",
+            done=self.step,
+            total=self.config.steps,
+            loss=loss,
+            rates=rates,
+            seconds=self.seconds,
+            seconds_left=max(0.0, left),
+            dice=self.dice,
+        )
+
+    def _save(self) -> None:
+        self.folder.save_checkpoint(
+            Checkpoint(
+                step=self.step,
+                seconds=self.seconds,
+                weights=on_cpu(get_weights(self.network)),
+                average=on_cpu(self.average.average),
+                optimiser=self.method.state_dict(),
+                random_state=torch.get_rng_state(),
+            )
+        )
+
+    def _resume(self) -> None:
+        if (found := self.folder.latest_checkpoint()) is None:
+            return
+        set_weights(self.network, found.weights)
+        for name, tensor in found.average.items():
+            self.average.average[name].copy_(tensor)
+        self.method.load_state_dict(found.optimiser)
+        torch.set_rng_state(found.random_state)
+        self.step, self.seconds = found.step, found.seconds
+
+
+def _computes_in_bfloat16(precision: str, device: torch.device) -> bool:
+    if precision != "auto":
+        return precision == "bf16-mixed"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    units = torch.cpu.get_capabilities()
+    return bool(units.get("avx512_bf16") or units.get("amx_bf16"))
+
+
+def _begin(
+    folder: RunFolder,
+    config: FinetuneConfig,
+    corrections: Sequence[Correction],
+    held_out: Collection[str],
+    store: ModelStore,
+) -> Plan:
+    """The plan of a run, kept since it was begun, or made now. Raises RunError, ModelError."""
+    if folder.config_file.exists():
+        kept = configuration.read_yaml(folder.config_file)
+        before = configuration.parse_finetuning(kept, folder.config_file)
+        if difference := configuration.first_difference(before, config):
+            key, old, new = difference
+            raise RunError(
+                f"the run was begun with {key} = {old}, not {new}",
+                where=folder.path,
+                remedy="Use another run folder, or the configuration in its config.yaml",
+            )
+    file = folder.path / PLAN_FILE
+    if file.exists():
+        return _read_plan(file)
+    parent = store.load(config.model)
+    segmenters = [m.name for m in parent.card.members if m.role == "segmenter"]
+    member = config.member or parent.card.fast or next(iter(segmenters), "")
+    Tuned(parent, parent.member(member))
+    plan = Plan(
+        version=candidate_name(store, parent.name),
+        parent=parent.name,
+        member=member,
+        training=tuple(c for c in corrections if c.patient not in held_out),
+        held_out=tuple(c for c in corrections if c.patient in held_out),
+    )
+    write_text(folder.config_file, config.to_yaml())
+    sides = {side: [c.to_dict() for c in getattr(plan, side)] for side in ("training", "held_out")}
+    names = {"version": plan.version, "parent": plan.parent, "member": plan.member}
+    write_json(file, names | sides)
+    return plan
+
+
+def _read_plan(file: Path) -> Plan:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        sides = {
+            side: tuple(map(Correction.from_dict, values[side]))
+            for side in ("training", "held_out")
+        }
+        return Plan(values["version"], values["parent"], values["member"], **sides)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError("this is no plan of a fine-tuning run", where=file) from error
+
+
+def _phantoms(
+    config: FinetuneConfig, member: Tuned, cache: Path, report: Report
+) -> SliceCache | None:
+    if not config.replay:
+        return None
+
+    def told(done: int, total: int, what: str) -> None:
+        report(State(what, done, total))
+
+    data = member.phantom
+    count, workers = config.replay_count, config.workers
+    return open_cache(data, count, data.seed, data.phantom, cache, workers, CLASSES, told)
+
+
+def _counted(corrections: Sequence[Correction], slices: int | None = None) -> dict[str, int]:
+    counts = {"patients": len({c.patient for c in corrections}), "frames": len(corrections)}
+    return counts if slices is None else counts | {"slices": slices}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "cinelabel": cinelabel.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def _result(folder: RunFolder) -> FinetuneResult:
+    summary = folder.summary()
+    before, after = (
+        summary[side]["dice"] if summary[side] else None for side in ("before", "after")
+    )
+    return FinetuneResult(folder.path, summary["steps"], summary["version"], before, after)
