@@ -141,6 +141,11 @@ class Index:
         rows = self._connection.execute("SELECT record FROM events ORDER BY image, sequence")
         return (Event.model_validate_json(record) for (record,) in rows)
 
+    def labelled_images(self) -> set[str]:
+        """Images that ever had a label."""
+        rows = self._connection.execute("SELECT image FROM events WHERE version IS NOT NULL")
+        return {image for (image,) in rows}
+
     def states(self, now: str) -> dict[str, CaseState]:
         """Every case of which something is known; leases that have run out do not count."""
         found = {
@@ -259,9 +264,7 @@ def opened(path: Path) -> Iterator[Index]:
         if not path.exists():
             raise DamagedIndexError("it is missing")
         uri = f"{path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         with contextlib.closing(connection):
             connection.execute("PRAGMA synchronous = FULL")
             (form,) = connection.execute("PRAGMA user_version").fetchone()

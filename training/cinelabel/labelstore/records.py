@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -187,6 +188,26 @@ class ReviewVersion:
     time: str
     base_version: int
     record: ReviewRecord
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; the form on disk."""
+        return {**vars(self), "record": self.record.as_dict()}
+
+    @classmethod
+    def read(cls, told: object, where: object) -> ReviewVersion:
+        """A review from what `as_dict` gave. Raises InputError naming `where`."""
+        if not isinstance(told, dict) or "record" not in told:
+            raise InputError("is not a kept review", where=where)
+        record = ReviewRecord.from_json(json.dumps(told["record"]), where)
+        try:
+            kept = cls(**{**told, "record": record})
+        except TypeError as error:
+            raise InputError("is not a kept review", where=where) from error
+        numbers = kept.version, kept.base_version
+        if kept.study != record.study or not all(type(number) is int for number in numbers):
+            raise InputError("is not a kept review", where=where)
+        check_name(kept.study, "study name")
+        return kept
 
 
 def utc(moment: datetime) -> str:

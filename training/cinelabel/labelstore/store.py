@@ -24,12 +24,13 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -38,7 +39,7 @@ from cinelabel.core.errors import ConflictError, InputError, OutputError
 from cinelabel.core.files import flush_to_disk, output_error, sha256, write_json, write_text
 from cinelabel.core.grid import Grid
 from cinelabel.core.review import ReviewRecord
-from cinelabel.labelstore import validation
+from cinelabel.labelstore import earlier, validation
 from cinelabel.labelstore.index import CaseRow, DamagedIndexError, Index, create, opened
 from cinelabel.labelstore.records import (
     FINAL,
@@ -123,6 +124,7 @@ class LabelStore:
             self._repair()
             with opened(self._index) as index:
                 self._settle(index)
+        self._take_over_earlier()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -138,6 +140,8 @@ class LabelStore:
         file: Path,
         submission: Submission,
         names: Names | None = None,
+        *,
+        kind: Literal["submitted", "imported"] = "submitted",
     ) -> LabelVersion:
         """Keep a reader's label as the newest version.
 
@@ -150,6 +154,7 @@ class LabelStore:
             file: the label as handed in; only read.
             submission: who, when, from what.
             names: segment names in the order of their values, or by value; None if canonical.
+            kind: whether a reader hands it in now, or it comes from elsewhere.
 
         Raises:
             InputError: LabelError or GridError where the file is refused.
@@ -174,7 +179,7 @@ class LabelStore:
             lease = index.lease(image_id)
             if lease is not None and self._is_held_by_another(lease, submission):
                 warnings += (f"{lease.who} holds this case until {lease.until}.",)
-            event = self._event(change, "submitted", submission.who, submission.comment)
+            event = self._event(change, kind, submission.who, submission.comment)
             event = event.model_copy(
                 update={
                     "client_id": submission.client_id,
@@ -220,6 +225,55 @@ class LabelStore:
             if change.case.newest:
                 self._keep(change, self._event(change, "set_aside", "cinelabel", reason))
                 self._warn(f"{image_id}: its labels no longer count, {reason}.")
+
+    def restore(self, image_id: str, events: Sequence[Event], files: Mapping[int, Path]) -> int:
+        """Bring the history of a case in from another store, as it is.
+
+        Args:
+            image_id: name of the image.
+            events: the whole history, oldest first.
+            files: the label file of each version, bit for bit as it was kept.
+
+        Returns:
+            How many events were new; what the store has already must be the beginning of it.
+
+        Raises:
+            ConflictError: the store has another history of the case.
+            InputError: a file is missing or is not the one that was kept, or events do not follow
+                each other.
+        """
+        _check_history(image_id, events, files)
+        with contextlib.ExitStack() as stack:
+            drafts = {n: stack.enter_context(self._copied(file)) for n, file in files.items()}
+            change = stack.enter_context(self._changing(image_id))
+            known = change.index.events(image_id)
+            if known != list(events[: len(known)]):
+                if list(events) == known[: len(events)]:
+                    return 0
+                raise ConflictError(
+                    "has another history here",
+                    where=image_id,
+                    remedy="Import into another workspace, or hand the label in as a version",
+                    version=change.case.newest,
+                )
+            for event in events[len(known) :]:
+                self._keep(change, event, drafts.get(event.version or 0))
+        return len(events) - len(known)
+
+    def check(self) -> list[str]:
+        """What is wrong with the files of labels, in sentences; reads all of them."""
+        found = []
+        for event in self.events():
+            label = self._label_path(event)
+            record = label.with_name(f"{event.stem}.json")
+            try:
+                if Event.read(record.read_bytes(), record.name) != event:
+                    found.append(f"{event.image}: the record {record.name} was changed.")
+                if event.sha256 is not None and sha256(label) != event.sha256:
+                    found.append(f"{event.image}: the label {label.name} was changed.")
+            except (OSError, InputError) as error:
+                found.append(f"{event.image}: {record.name} or its label cannot be read, {error}")
+        return found
 
     # Predictions
 
@@ -344,9 +398,13 @@ class LabelStore:
 
     def review(self, study: str) -> ReviewVersion | None:
         """The newest review of a study, None where there is none."""
+        return next(reversed(self.review_history(study)), None)
+
+    def review_history(self, study: str) -> list[ReviewVersion]:
+        """Every review of a study, oldest first. Raises InputError if one is damaged."""
         check_name(study, "study name")
-        files = self._review_files(study)
-        return _read_review(files[-1], study) if files else None
+        found = [_read_review(path) for path in (self._reviews / study).glob("v*.json")]
+        return sorted(found, key=lambda review: review.version)
 
     def save_review(
         self, study: str, record: ReviewRecord, who: str, base_version: int | None = None
@@ -368,24 +426,27 @@ class LabelStore:
             if newest is not None and (base_version or 0) != version:
                 raise _conflict(study, base_version or 0, version, newest.who, newest.time)
             kept = ReviewVersion(study, version + 1, who, utc(self._clock()), version, record)
-            folder = self._reviews / study
-            _make_folder(folder)
-            write_json(
-                folder / f"v{kept.version:04d}.json",
-                {
-                    "version": kept.version,
-                    "who": who,
-                    "time": kept.time,
-                    "base_version": version,
-                    "record": record.as_dict(),
-                },
-            )
+            self._keep_review(kept)
         return kept
 
     def reviews(self) -> dict[str, ReviewVersion]:
         """The newest reviews of all studies."""
         found = {path.name: self.review(path.name) for path in _folders(self._reviews)}
         return {study: review for study, review in found.items() if review is not None}
+
+    def restore_reviews(self, study: str, reviews: Sequence[ReviewVersion]) -> int:
+        """Bring the reviews of a study in from another store, as they are; how many were new.
+
+        Raises:
+            ConflictError: the store has other reviews of the study.
+        """
+        with self._locked():
+            known = self.review_history(study)
+            if known != list(reviews[: len(known)]):
+                raise ConflictError("has other reviews here", where=study, version=len(known))
+            for review in reviews[len(known) :]:
+                self._keep_review(review)
+        return len(reviews) - len(known)
 
     # How changes are made
 
@@ -547,6 +608,20 @@ class LabelStore:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def _copied(self, file: Path) -> Iterator[Draft]:
+        """A copy of a file under a temporary name, gone at the end unless it was renamed."""
+        path = self._temporary / f"{secrets.token_hex(8)}.nii.gz"
+        try:
+            shutil.copyfile(file, path)
+            flush_to_disk(path)
+            yield Draft(path, sha256(path))
+        except OSError as error:
+            raise output_error(error, path) from error
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
     def _keep(self, change: Change, event: Event, draft: Draft | None = None) -> None:
         """Enter an event, then put its label and its record on disk; the caller commits."""
         event = Event.model_validate(event.model_dump())
@@ -675,6 +750,24 @@ class LabelStore:
         _place(path, target)
         self._warn(f"{path.parent.name}: {path.name} was left half done and is put aside.")
 
+    def _take_over_earlier(self) -> None:
+        """Import the labels of a workspace of the earlier form; they stay where they are, too."""
+        for label in earlier.labels(self.folder, self._read(lambda index: index.labelled_images())):
+            try:
+                _, grid = nifti.peek(label.image_file)
+                submission = Submission(
+                    image=label.image,
+                    who=label.who,
+                    client_id=label.client_id,
+                    time=label.time,
+                    base_version=0,
+                    comment="taken over from the earlier form of the workspace",
+                )
+                names = validation.names_of(label.label_info)
+                self.submit(label.image, grid, label.file, submission, names, kind="imported")
+            except (InputError, ConflictError) as error:
+                self._warn(f"{label.image}: its earlier label is not taken over, {error}")
+
     def _find_predictions(self, index: Index) -> None:
         """Enter the newest prediction of every image."""
         for record in sorted(self._predictions.glob("*/*.json")):
@@ -689,9 +782,10 @@ class LabelStore:
             except (OSError, ValueError, KeyError, TypeError):
                 self._warn(f"{record.parent.name}: the record of a prediction is damaged.")
 
-    def _review_files(self, study: str) -> list[Path]:
-        found = (self._reviews / study).glob("v*.json")
-        return sorted(found, key=lambda path: int(path.stem[1:]))
+    def _keep_review(self, review: ReviewVersion) -> None:
+        folder = self._reviews / review.study
+        _make_folder(folder)
+        write_json(folder / f"v{review.version:04d}.json", review.as_dict())
 
     def _warn(self, sentence: str) -> None:
         logger.warning("%s", sentence)
@@ -750,6 +844,25 @@ def _check_holder(who: str, client_id: str) -> None:
     check_text(client_id, "the client's name")
 
 
+def _check_history(image_id: str, events: Sequence[Event], files: Mapping[int, Path]) -> None:
+    """Raise InputError unless the events are a history and each version has its file."""
+    case = CaseRow(image_id)
+    for event in events:
+        if event.image != image_id or event.sequence <= case.sequence:
+            raise InputError(f"event {event.sequence} is out of order", where=image_id)
+        if event.version is not None:
+            if event.version <= case.last:
+                raise InputError(f"version {event.version} is out of order", where=image_id)
+            file = files.get(event.version)
+            if file is None or sha256(file) != event.sha256:
+                raise InputError(
+                    f"the file of version {event.version} is missing or was changed",
+                    where=image_id,
+                )
+            validation.read_label(file)
+        case = case.after(event)
+
+
 def _is_repetition(event: Event, submission: Submission, base: int, digest: str) -> bool:
     """Whether a submission is one that was kept and whose answer was lost."""
     same_hand = (event.who, event.client_id) == (submission.who, submission.client_id)
@@ -798,15 +911,10 @@ def _prediction_record(digest: str, model: str | None, info: Mapping[str, Any], 
         raise InputError(f"what is told of the prediction is not JSON, {error}") from error
 
 
-def _read_review(path: Path, study: str) -> ReviewVersion:
+def _read_review(path: Path) -> ReviewVersion:
     """A review from its file. Raises InputError if it is damaged."""
+    where = f"{path.parent.name}/{path.name}"
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        record = ReviewRecord.from_json(json.dumps(kept["record"]), study)
-        return ReviewVersion(
-            study, kept["version"], kept["who"], kept["time"], kept["base_version"], record
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"its review {path.name} is damaged", where=study, remedy="Bring it from a backup"
-        ) from error
+        return ReviewVersion.read(json.loads(path.read_text(encoding="utf-8")), where)
+    except (OSError, ValueError) as error:
+        raise InputError("is damaged", where=where, remedy="Bring it from a backup") from error

@@ -93,7 +93,7 @@ def read_label(
         GridError: it does not lie on `image_grid`; says in what they differ.
     """
     path = Path(path)
-    label_map = mapping(names)
+    label_map, limit = mapping(names), _limit(image_grid)
     if path.name.lower().endswith(".seg.nrrd"):
         raise LabelError(
             "is a segmentation of Slicer, whose segments may overlap",
@@ -106,15 +106,16 @@ def read_label(
             where=path.name,
             remedy=f"Give one of {', '.join(SUFFIXES)}",
         )
+    accept = _accept(image_grid, limit, path)
     try:
         if path.stat().st_size == 0:
             raise LabelError("has zero bytes", where=path.name, remedy="Save and send it again")
         if path.name.lower().endswith(".nrrd"):
-            array, grid = nrrd_label.read(path, _require_grid(image_grid, path), _limit(image_grid))
+            array, grid = nrrd_label.read(path, accept, limit)
             labels = label_map.to_canonical(array, path.name)
         else:
-            _require_bounded(path, _limit(image_grid))
-            _require_grid(image_grid, path)(*nifti.peek(path))
+            _require_bounded(path, limit)
+            accept(*nifti.peek(path))
             labels, grid = nifti.read_label(path, label_map)
     except (GridError, LabelError):
         raise
@@ -194,7 +195,7 @@ def _limit(grid: Grid | None) -> int:
     return int(np.prod(grid.shape, dtype=np.int64)) * LIMITS.voxel_bytes + LIMITS.header_bytes
 
 
-def _require_grid(image_grid: Grid | None, path: Path) -> nrrd_label.Accept:
+def _accept(image_grid: Grid | None, limit: int, path: Path) -> nrrd_label.Accept:
     """A check of sizes and grid as the header states them."""
 
     def accept(shape: tuple[int, ...], grid: Grid) -> None:
@@ -206,6 +207,10 @@ def _require_grid(image_grid: Grid | None, path: Path) -> nrrd_label.Accept:
             )
         if image_grid is not None:
             image_grid.require_equal(grid, path.name)
+        if np.prod(shape, dtype=np.float64) > limit:
+            raise LabelError(
+                f"claims to have {' x '.join(map(str, shape))} voxels", where=path.name
+            )
 
     return accept
 

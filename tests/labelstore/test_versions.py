@@ -1,0 +1,261 @@
+"""Submissions become versions, start from the newest one, and are told apart from predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from cinelabel.core.errors import ConflictError, InputError, LabelError
+from cinelabel.core.files import sha256
+from cinelabel.core.grid import Grid
+from cinelabel.core.review import MotionGrade, ReviewRecord
+from cinelabel.labelstore import LabelStore, Submission
+from cinelabel.studies import nifti
+
+IMAGE = "p1__t00"
+By = Callable[..., Submission]
+Write = Callable[..., Path]
+
+
+def test_a_submission_is_the_newest_version_with_its_record(
+    store: LabelStore, label: Path, grid: Grid, heart: np.ndarray, by: By
+):
+    kept = store.submit(IMAGE, grid, label, by(model="phantom-2", prediction="r7", comment="apex"))
+    assert store.newest(IMAGE) == kept
+    assert (kept.version, kept.who, kept.model, kept.comment) == (1, "anna", "phantom-2", "apex")
+    labels, kept_grid = nifti.read_label(kept.path)
+    assert np.array_equal(labels, heart)
+    assert kept_grid.equals(grid)
+    assert nib.load(kept.path).get_data_dtype() == np.uint8
+    record = json.loads(kept.path.with_name(kept.path.name.replace(".nii.gz", ".json")).read_text())
+    assert record["sha256"] == kept.sha256 == sha256(kept.path)
+    assert record["submitted_sha256"] == sha256(label)
+    assert (record["who"], record["base_version"], record["prediction"]) == ("anna", 0, "r7")
+
+
+def test_every_version_stays_as_it_was(
+    store: LabelStore, write: Write, grid: Grid, heart: np.ndarray, by: By
+):
+    kept = []
+    for number in range(3):
+        heart[18, 16, 1] = number  # another label each time
+        kept.append(store.submit(IMAGE, grid, write(heart), by(base_version=number)))
+    assert [version.version for version in kept] == [1, 2, 3]
+    for version in kept:
+        assert store.version(IMAGE, version.version) == version
+        assert sha256(version.path) == version.sha256
+    assert store.newest(IMAGE) == kept[-1]
+    assert store.version(IMAGE, 4) is None
+
+
+def test_shuffled_segments_are_mapped_by_name(
+    store: LabelStore, write: Write, grid: Grid, heart: np.ndarray, by: By
+):
+    names = ["Right Ventricle", "lv", "Myocardium"]
+    shuffled = np.choose(heart, [0, 2, 3, 1]).astype(np.int16)
+    kept = store.submit(IMAGE, grid, write(shuffled), by(), names)
+    assert np.array_equal(nifti.read_label(kept.path)[0], heart)
+    assert kept.names == tuple(names)
+
+
+def test_a_submission_over_a_version_its_reader_has_not_seen_is_a_conflict(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    store.submit(IMAGE, grid, label, by())
+    with pytest.raises(ConflictError) as conflict:
+        store.submit(IMAGE, grid, label, by(who="bob"))
+    assert (conflict.value.version, conflict.value.who) == (1, "anna")
+    assert str(conflict.value) == (
+        "p1__t00: version 1 by anna of 2026-03-01T10:00:00+00:00 is there, yours began from none. "
+        "Load the newest state, bring your changes into it and submit again."
+    )
+    assert store.counts()["versions"] == 1
+    assert store.submit(IMAGE, grid, label, by(who="bob", base_version=1)).version == 2
+
+
+def test_what_a_client_was_shown_stands_in_for_a_base_version(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    store.submit(IMAGE, grid, label, by())
+    store.saw(IMAGE, "bob", "slicer-2", 1)
+    bob = by(who="bob", client_id="slicer-2")
+    assert store.submit(IMAGE, grid, label, bob).version == 2
+    with pytest.raises(ConflictError, match="yours began from version 1"):
+        store.submit(IMAGE, grid, label, by())
+    assert store.submit(IMAGE, grid, label, bob).version == 3
+
+
+def test_a_submission_whose_answer_was_lost_is_answered_again(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    first = store.submit(IMAGE, grid, label, by(base_version=0))
+    assert store.submit(IMAGE, grid, label, by(base_version=0)) == first
+    assert store.counts()["versions"] == 1
+
+
+def test_a_prediction_is_kept_apart_and_replaced(
+    store: LabelStore, label: Path, grid: Grid, write: Write, heart: np.ndarray, by: By
+):
+    kept = store.submit(IMAGE, grid, label, by())
+    store.save_prediction(IMAGE, label, "phantom-1", {"dice": 0.9})
+    heart[18, 16, 1] = 2
+    store.save_prediction(IMAGE, write(heart), "phantom-2", {"dice": 0.8})
+    predicted = store.prediction(IMAGE)
+    assert predicted is not None
+    assert (predicted.kind, predicted.model, predicted.info) == (
+        "predicted",
+        "phantom-2",
+        {"dice": 0.8},
+    )
+    assert np.array_equal(nifti.read_label(predicted.path)[0], heart)
+    assert store.predictions() == {IMAGE: predicted}
+    assert store.newest(IMAGE) == kept
+    assert store.prediction("p2__t00") is None
+
+
+def test_labels_of_an_image_that_changed_stay_in_the_history_only(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    kept = store.submit(IMAGE, grid, label, by())
+    store.set_aside(IMAGE, "its image changed on disk")
+    assert store.newest(IMAGE) is None
+    assert store.version(IMAGE, 1) == kept
+    assert store.states()[IMAGE].state == "open"
+    assert store.problems == ("p1__t00: its labels no longer count, its image changed on disk.",)
+    with pytest.raises(ConflictError, match="its image has changed"):
+        store.submit(IMAGE, grid, label, by())
+    assert store.submit(IMAGE, grid, label, by(base_version=0)).version == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"who": " "}, "the reader's name is missing"),
+        ({"tag": "original"}, "the tag 'original'"),
+        ({"tag": "../../x"}, "the tag '../../x'"),
+        ({"time": "yesterday"}, "'yesterday' is not an ISO 8601 time"),
+        ({"time": "2026-03-01T10:00:00"}, "with a time zone"),
+        ({"comment": "x" * 5000}, "5000 characters"),
+        ({"comment": "\ud800"}, "half a character"),
+        ({"base_version": -1}, "no version -1"),
+    ],
+)
+def test_a_submission_with_unusable_words_is_refused(
+    store: LabelStore, label: Path, grid: Grid, by: By, changes: dict[str, object], sentence: str
+):
+    with pytest.raises(InputError, match=sentence):
+        store.submit(IMAGE, grid, label, replace(by(), **changes))
+    assert store.history(IMAGE) == []
+
+
+@pytest.mark.parametrize("image", ["../out", "a/b", "", ".", "..", "x" * 300, "a\0b", "é"])
+def test_a_name_that_is_no_identifier_is_refused_everywhere(
+    store: LabelStore, label: Path, grid: Grid, by: By, image: str
+):
+    for call in (
+        lambda: store.submit(image, grid, label, by(image)),
+        lambda: store.save_prediction(image, label, None, {}),
+        lambda: store.saw(image, "anna", "c", 1),
+        lambda: store.lease(image, "anna", "c"),
+        lambda: store.release(image, "anna", "c"),
+        lambda: store.skip(image, "anna", "why"),
+        lambda: store.reopen(image, "anna", "why"),
+        lambda: store.set_aside(image, "why"),
+        lambda: store.review(image),
+        lambda: store.save_review(image, ReviewRecord("p1"), "anna", 0),
+    ):
+        with pytest.raises(InputError, match="not a valid|too long"):
+            call()
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def test_a_case_is_held_for_one_reader_until_the_lease_runs_out(tmp_path: Path):
+    clock = Clock()
+    store = LabelStore(tmp_path / "workspace", clock)
+    lease = store.lease(IMAGE, "anna", "c1", minutes=30)
+    assert lease.until == "2026-03-01T12:30:00.000000+00:00"
+    with pytest.raises(ConflictError, match="anna holds this case until"):
+        store.lease(IMAGE, "bob", "c2")
+    with pytest.raises(ConflictError):
+        store.lease(IMAGE, "anna", "another window")
+    clock.now += timedelta(minutes=20)
+    renewed = store.lease(IMAGE, "anna", "c1", minutes=30)
+    assert (renewed.since, renewed.until > lease.until) == (lease.since, True)
+    assert store.leases() == [renewed]
+    clock.now += timedelta(minutes=31)
+    assert store.leases() == []
+    assert store.states() == {}
+    assert store.lease(IMAGE, "bob", "c2").who == "bob"
+    (event,) = store.history(IMAGE)
+    assert (event.kind, event.who) == ("lease_taken_over", "bob")
+    assert "The lease of anna ran out" in event.text
+
+
+def test_a_lease_ends_by_its_holder_alone_and_by_a_submission(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    store.lease(IMAGE, "anna", "slicer-1")
+    store.release(IMAGE, "bob", "slicer-1")
+    assert [lease.who for lease in store.leases()] == ["anna"]
+    kept = store.submit(IMAGE, grid, label, by(who="bob"))
+    assert kept.warnings[0].startswith("anna holds this case until")
+    assert len(store.leases()) == 1
+    assert store.submit(IMAGE, grid, label, by(base_version=1)).warnings == ()
+    assert store.leases() == []
+
+
+def test_cases_are_skipped_and_reopened_with_a_reason(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    with pytest.raises(InputError, match="the reason is missing"):
+        store.skip(IMAGE, "anna", "  ")
+    store.skip(IMAGE, "anna", "no heart in it")
+    state = store.states()[IMAGE]
+    assert (state.state, state.who, state.reason) == ("skipped", "anna", "no heart in it")
+    store.reopen(IMAGE, "bob", "there is one")
+    assert store.states()[IMAGE].state == "open"
+    store.submit(IMAGE, grid, label, by())
+    assert store.states(["p2__t00", IMAGE])[IMAGE].state == "labelled"
+    assert store.states(["p2__t00"])["p2__t00"].state == "open"
+    store.skip("p2__t00", "bob", "why")
+    assert store.counts() == {"labelled": 1, "skipped": 1, "versions": 1}
+    assert [event.kind for event in store.history(IMAGE)] == ["skipped", "reopened", "submitted"]
+    store.lease(IMAGE, "carl", "c")
+    with pytest.raises(ConflictError, match="carl holds"):
+        store.reopen(IMAGE, "anna", "apex")
+
+
+def test_reviews_have_versions_and_conflicts_too(store: LabelStore):
+    assert store.review("p1") is None
+    first = store.save_review("p1", ReviewRecord("p1", grade=MotionGrade.MILD), "anna")
+    second = ReviewRecord("p1", grade=MotionGrade.SEVERE)
+    with pytest.raises(ConflictError, match="version 1 by anna") as conflict:
+        store.save_review("p1", second, "bob", 0)
+    assert conflict.value.version == 1
+    kept = store.save_review("p1", second, "bob", 1)
+    assert store.review("p1") == kept
+    assert store.review_history("p1") == [first, kept]
+    with pytest.raises(InputError, match="of the study p2"):
+        store.save_review("p1", ReviewRecord("p2"), "anna", 2)
+
+
+def test_an_empty_label_is_refused_and_skipping_is_offered(
+    store: LabelStore, write: Write, heart: np.ndarray, grid: Grid, by: By
+):
+    with pytest.raises(LabelError, match="empty. Skip the case"):
+        store.submit(IMAGE, grid, write(heart * 0), by())
