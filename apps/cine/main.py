@@ -6,26 +6,24 @@ from sys.path afterwards; so everything of `lib` is imported here at the top.
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
 from cinelabel import __version__
 from cinelabel.core.labels import LABEL_NAMES
+from cinelabel.labelstore import LabelStore
+from cinelabel.serving.jobs import JobRunner
 from cinelabel.serving.settings import ServerSettings
-from cinelabel.studies.workspace import open_workspace, prepare
+from cinelabel.studies.catalogue import Catalogue
 from lib.datastore import CineDatastore
 from lib.infer import SegmentationTask
 from lib.services import Services
 from lib.sessions import Sessions
 from lib.strategy import First, Random
+from lib.train import FineTuning
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
-
-logger = logging.getLogger(__name__)
 
 
 class CineApp(MONAILabelApp):
@@ -40,14 +38,19 @@ class CineApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         # The constructor of MONAILabelApp builds datastore and tasks: what they need comes first.
         self.settings = ServerSettings.of_app(app_dir, studies, conf)
-        if "settings" in conf:
-            self.workspace = open_workspace(self.settings.workspace)
-        else:
-            self.workspace = prepare(Path(studies), self.settings.workspace)
-        for problem in self.workspace.problems:
-            logger.warning("Left out: %s", problem)
+        workspace = self.settings.workspace
+        self.labels = LabelStore(workspace)
+        self.catalogue = Catalogue(
+            self.settings.studies or workspace / "dicomweb",
+            workspace,
+            on_change=self.labels.set_aside,
+            settle_s=self.settings.settle_s,
+        )
+        self.catalogue.watch(self.settings.scan_interval_s)
+        self._cases = CineDatastore(self.catalogue, self.labels)
         model, device, fast = self.settings.model, self.settings.device, self.settings.fast
         self.segmentation = SegmentationTask(model, device, fast)
+        self.jobs = JobRunner(self.settings.workspace / "jobs")
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -59,9 +62,12 @@ class CineApp(MONAILabelApp):
         )
         self.services = Services(
             app=self,
-            datastore=self.datastore(),
+            datastore=self._cases,
+            catalogue=self.catalogue,
+            labels=self.labels,
             segmentation=self.segmentation,
-            sessions=Sessions(self.workspace.path / "sessions"),
+            jobs=self.jobs,
+            sessions=Sessions(workspace / "sessions"),
             settings=self.settings,
         )
 
@@ -69,13 +75,13 @@ class CineApp(MONAILabelApp):
         """Sessions are ours: `lib.sessions`."""
 
     def init_datastore(self) -> Datastore:
-        return CineDatastore(self.workspace)
+        return self._cases
 
     def init_infers(self) -> dict[str, InferTask]:
         return {"cine": self.segmentation}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        return {}
+        return {"cine": FineTuning(self.jobs)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         return {"first": First(), "random": Random(self.settings.seed)}

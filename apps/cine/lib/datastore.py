@@ -1,39 +1,343 @@
-"""The images of a prepared workspace as a MONAI Label datastore that knows their studies."""
+"""The catalogue of cases and the label store, as MONAI Label and its clients see them."""
 
 from __future__ import annotations
 
-from cinelabel.studies.workspace import Workspace
-from monailabel.datastore.local import LocalDatastore
+import io
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from cinelabel.core.labels import LABEL_NAMES
+from cinelabel.labelstore import CaseState, LabelStore, LabelVersion, Submission
+from cinelabel.labelstore.validation import names_of
+from cinelabel.studies import nifti
+from cinelabel.studies.catalogue import Case, Catalogue
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelError,
+    MONAILabelException,
+)
+
+FINAL = "final"
+ORIGINAL = "original"
+EXTENSION = ".nii.gz"
+OF_STRATEGIES = ("strategy", "coverage", "grade")
+"""What `update_image_info` may set."""
 
 
-class CineDatastore(LocalDatastore):
-    """MONAI Label's local datastore on the images of a workspace.
+class CineDatastore(Datastore):
+    """Images are the catalogue's cases; the label `final` is a reader's, `original` a model's.
 
-    The info of an image also tells its study, frame, number of frames, phase and source.
+    Names of images and labels are looked up, never made into paths. What strategies note about an
+    image is kept in memory.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        super().__init__(str(workspace.images), extensions=["*.nii.gz"], auto_reload=False)
-        self._add_study_info(workspace)
+    def __init__(self, catalogue: Catalogue, labels: LabelStore) -> None:
+        self.catalogue = catalogue
+        self.labels = labels
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
 
-    def _add_study_info(self, workspace: Workspace) -> None:
-        """Record what is known of each image, in one write of the datastore's file."""
-        changed = False
-        for image_id, study, frame in workspace.frames():
-            recorded = self._datastore.objects[image_id].image.info
-            info = study.info(frame)
-            if any(recorded.get(key) != value for key, value in info.items()):
-                recorded.update(info)
-                changed = True
-        if changed:
-            self._update_datastore_file()
+    def name(self) -> str:
+        return "CineLabel"
+
+    def set_name(self, name: str) -> None:
+        raise _refused("The name of the store is fixed.")
+
+    def description(self) -> str:
+        return "Short-axis cine studies, one image a frame"
+
+    def set_description(self, description: str) -> None:
+        raise _refused("The description of the store is fixed.")
+
+    # Images
 
     def list_images(self) -> list[str]:
-        """Image names in the order of studies and frames."""
-        return sorted(super().list_images())
+        """Names of the images in the order of studies and frames."""
+        return [case.image_id for case in self.catalogue.cases()]
+
+    def get_labeled_images(
+        self, label_tag: str | None = None, labels: list[str] | None = None
+    ) -> list[str]:
+        """Names of images whose label counts, in the order of studies and frames."""
+        return self._in_state("labelled")
 
     def get_unlabeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
     ) -> list[str]:
-        """Names of images without a submitted label, in the order of studies and frames."""
-        return sorted(super().get_unlabeled_images(label_tag, labels))
+        """Names of images that wait for a label, in order; skipped ones do not."""
+        return self._in_state("open")
+
+    def get_image_uri(self, image_id: str) -> str:
+        """The image's file. Raises ImageNotFoundException."""
+        return str(self.catalogue.image_path(self.case(image_id).image_id))
+
+    def get_image(self, image_id: str, params: object = None) -> io.BytesIO:
+        """The image's bytes. Raises ImageNotFoundException."""
+        return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """Study, frame, quality and state of a case. Raises ImageNotFoundException."""
+        case = self.case(image_id)
+        return self._info(case, self.labels.states([image_id])[image_id])
+
+    def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
+        """Note what a strategy found out. Raises ImageNotFoundException."""
+        unknown = sorted(set(info) - set(OF_STRATEGIES))
+        if unknown:
+            raise _refused(f"'{unknown[0][:40]}' of an image cannot be changed.")
+        with self._lock:
+            self._notes[self.case(image_id).image_id] = {
+                **self._notes.get(image_id, {}),
+                **info,
+            }
+
+    def add_image(
+        self, image_id: str, image_filename: str, image_info: Mapping[str, Any] | None = None
+    ) -> str:
+        """Keep a NIfTI image; what comes with it is not kept.
+
+        Returns:
+            The name of the image; of a 4D file that of its first frame.
+
+        Raises:
+            InputError: the name cannot be one, or the file cannot be read.
+            ConflictError: there is an image of that name.
+            OutputError: the workspace cannot be written.
+        """
+        return self.catalogue.add_image(image_id, Path(image_filename))[0].image_id
+
+    def remove_image(self, image_id: str) -> None:
+        raise _refused("Images are removed from the folder of studies, not through the server.")
+
+    # Labels
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """The tags of an image's labels. Raises ImageNotFoundException."""
+        self.case(image_id)
+        return {tag: image_id for tag in (FINAL, ORIGINAL) if self._label(image_id, tag)}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """The label's name, which is the image's, or "" if there is none."""
+        return self.get_labels_by_image_id(image_id).get(tag, "")
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """The label's file. Raises LabelNotFoundException."""
+        return str(self.label(label_id, label_tag).path)
+
+    def get_label(self, label_id: str, label_tag: str, params: object = None) -> io.BytesIO:
+        """The label's bytes. Raises LabelNotFoundException."""
+        return io.BytesIO(self.label(label_id, label_tag).path.read_bytes())
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """What is known of a label. Raises LabelNotFoundException."""
+        return _label_info(self.label(label_id, label_tag))
+
+    def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
+        raise _refused("What is recorded of a label is never changed.")
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        raise _refused("Labels are never removed: submit a new version, or skip the case.")
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]
+    ) -> str:
+        """Keep a reader's label as the newest version, or a model's as the prediction.
+
+        Args:
+            label_info: fields of a submission, see `submit`; of a prediction `model` and `params`.
+
+        Raises:
+            ImageNotFoundException: there is no such image.
+            CineLabelError: the label is refused, see `LabelStore.submit`.
+        """
+        if label_tag == ORIGINAL:
+            with self._holding(image_id):
+                model, told = label_info.get("model"), dict(label_info.get("params") or {})
+                self.labels.save_prediction(image_id, Path(label_filename), model, told)
+        elif label_tag == FINAL:
+            self.submit(image_id, Path(label_filename), label_info, label_info.get("user", "local"))
+        else:
+            raise _refused(f"A label is '{FINAL}' or '{ORIGINAL}', not {label_tag[:40]!r}.")
+        return image_id
+
+    def submit(
+        self, image_id: str, file: Path, fields: Mapping[str, Any], who: str
+    ) -> LabelVersion:
+        """Keep a reader's label as the newest version.
+
+        Args:
+            image_id: of a case that is served.
+            file: as handed in.
+            fields: `label_info` (segments in the order of their values), `client_id`, `model`,
+                `prediction`, `base_version`, `comment`; all optional.
+            who: the reader.
+
+        Raises:
+            ImageNotFoundException: there is no such image.
+            CineLabelError: the label is refused, see `LabelStore.submit`.
+        """
+        submission = Submission(
+            image=image_id,
+            who=who,
+            client_id=fields.get("client_id") or "",
+            time=datetime.now(timezone.utc).isoformat(),
+            model=fields.get("model"),
+            prediction=fields.get("prediction"),
+            base_version=fields.get("base_version"),
+            comment=fields.get("comment") or "",
+        )
+        names = names_of(fields.get("label_info"))
+        with self._holding(image_id):
+            _, grid = nifti.peek(self.catalogue.image_path(image_id))
+            return self.labels.submit(image_id, grid, file, submission, names)
+
+    # The whole
+
+    def datalist(self) -> list[dict[str, str]]:
+        """Files of images and their readers' labels."""
+        found = []
+        for image_id in self.get_labeled_images():
+            label = self._label(image_id, FINAL)
+            if label is not None:
+                found.append({"image": self.get_image_uri(image_id), "label": str(label.path)})
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """How many images there are, and labels of each kind."""
+        served = self.list_images()
+        states = self.labels.states()
+        predicted = self.labels.predictions()
+        known = [states[image_id] for image_id in served if image_id in states]
+        return {
+            "total": len(served),
+            "completed": sum(case.state == "labelled" for case in known),
+            "skipped": sum(case.state == "skipped" for case in known),
+            "label_tags": {
+                FINAL: sum(case.version > 0 for case in known),
+                ORIGINAL: sum(image_id in predicted for image_id in served),
+            },
+            "waiting": len(self.catalogue.waiting),
+            "problems": len(self.catalogue.problems),
+        }
+
+    def json(self) -> dict[str, Any]:
+        """Every image with its labels, in the form of MONAI Label's local datastore."""
+        states, predicted = self.labels.states(), self.labels.predictions()
+        objects = {}
+        for case in self.catalogue.cases():
+            state = states.get(case.image_id) or CaseState(case.image_id)
+            labels = {}
+            if state.version:
+                labels[FINAL] = _object({"version": state.version, "ts": _seconds(state.time)})
+            prediction = predicted.get(case.image_id)
+            if prediction is not None and self._is_of(prediction):
+                labels[ORIGINAL] = _object(_label_info(prediction))
+            image = _object(self._info(case, state))
+            objects[case.image_id] = {"image": image, "labels": labels}
+        return {
+            "name": self.name(),
+            "description": self.description(),
+            "images_dir": "",
+            "labels_dir": "labels",
+            "objects": objects,
+        }
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        raise _refused("Labels are exported by 'cinelabel labels export', not over HTTP.")
+
+    def refresh(self) -> None:
+        """Nothing: the catalogue follows the folder by itself."""
+
+    def case(self, image_id: str) -> Case:
+        """The case of an image. Raises ImageNotFoundException."""
+        found = self.catalogue.find(image_id)
+        if found is None:
+            raise ImageNotFoundException("There is no such image.")
+        return found
+
+    def label(self, image_id: str, tag: str) -> LabelVersion:
+        """The newest label of a case. Raises LabelNotFoundException."""
+        found = self._label(image_id, tag) if self.catalogue.find(image_id) else None
+        if found is None:
+            raise LabelNotFoundException("There is no such label.")
+        return found
+
+    def _label(self, image_id: str, tag: str) -> LabelVersion | None:
+        if tag == FINAL:
+            return self.labels.newest(image_id)
+        prediction = self.labels.prediction(image_id) if tag == ORIGINAL else None
+        return prediction if prediction is not None and self._is_of(prediction) else None
+
+    def _is_of(self, prediction: LabelVersion) -> bool:
+        """Whether a prediction is younger than the content of its image."""
+        try:
+            written = self.catalogue.image_path(prediction.image).stat().st_mtime
+        except OSError:
+            return False
+        return datetime.fromisoformat(prediction.time).timestamp() >= written
+
+    def _holding(self, image_id: str) -> Any:
+        self.case(image_id)
+        return self.catalogue.holding(image_id)
+
+    def _in_state(self, state: str) -> list[str]:
+        states = self.labels.states()
+        return [
+            image_id
+            for image_id in self.list_images()
+            if (states[image_id].state if image_id in states else "open") == state
+        ]
+
+    def _info(self, case: Case, state: CaseState) -> dict[str, Any]:
+        """What clients are told of a case; no path of this machine."""
+        notes = self._notes.get(case.image_id, {})
+        return {
+            "name": f"{case.image_id}{EXTENSION}",
+            "study": case.study,
+            "frame": case.frame,
+            "n_frames": case.n_frames,
+            "phase": case.phase,
+            "kind": case.kind,
+            "quality": {
+                "spacing_mm": case.spacing_mm,
+                "shape": case.shape,
+                "notes": case.notes,
+                "coverage": notes.get("coverage", case.coverage),
+                "grade": notes.get("grade", case.grade),
+            },
+            "state": state.state,
+            "version": state.version,
+            "lease": None
+            if state.lease is None
+            else {
+                "who": state.lease.who,
+                "until": state.lease.until,
+            },
+            "strategy": notes.get("strategy", {}),
+        }
+
+
+def _object(info: dict[str, Any]) -> dict[str, Any]:
+    return {"ext": EXTENSION, "info": info}
+
+
+def _label_info(label: LabelVersion) -> dict[str, Any]:
+    """What clients are told of a label; `params` of a prediction as MONAI Label has it."""
+    told = {key: value for key, value in label.as_dict().items() if key != "info"}
+    told["ts"] = _seconds(label.time)
+    if label.info is not None:
+        told["params"] = {"label_names": dict(LABEL_NAMES), **label.info}
+    return told
+
+
+def _seconds(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp()) if time else 0
+
+
+def _refused(sentence: str) -> MONAILabelException:
+    return MONAILabelException(MONAILabelError.INVALID_INPUT, sentence)

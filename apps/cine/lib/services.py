@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
+from cinelabel.labelstore import LabelStore
+from cinelabel.serving.jobs import JobRunner, State
 from cinelabel.serving.settings import ServerSettings
+from cinelabel.studies.catalogue import Catalogue
 from fastapi import Depends, Request
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import Datastore
 
+from lib.datastore import CineDatastore
 from lib.http.metrics import Gauges
 from lib.infer import SegmentationTask
 from lib.sessions import Sessions
@@ -27,15 +31,21 @@ class Services:
     Attributes:
         app: MONAI Label's view of it: `info`, tasks.
         datastore: images and labels.
+        catalogue: the cases, and which of them are not whole or cannot be read.
+        labels: versions, history and leases of labels.
         sessions: images that clients brought along.
         segmentation: the model `cine`, its queue and the progress of its requests.
+        jobs: trainings and batches, in processes of their own.
         settings: what the server was started with.
     """
 
     app: MONAILabelApp
-    datastore: Datastore
+    datastore: CineDatastore
+    catalogue: Catalogue
+    labels: LabelStore
     sessions: Sessions
     segmentation: SegmentationTask
+    jobs: JobRunner
     settings: ServerSettings
 
     @property
@@ -57,11 +67,28 @@ class Services:
 
     def gauges(self) -> Gauges:
         """Numbers for the metrics."""
-        return {"cases": ("Images by the state of their label.", self._cases)}
+        return {
+            "cases": ("Images by the state of their label.", self._cases),
+            "jobs": ("Jobs by their state.", self._jobs),
+            "segmentations": ("Segmentations that wait, and that run.", self._segmentations),
+        }
 
     def _cases(self) -> dict[str, float]:
         status = self.datastore.status()
-        return {"labelled": status["completed"], "open": status["total"] - status["completed"]}
+        labelled, skipped = status["completed"], status["skipped"]
+        return {
+            "labelled": labelled,
+            "skipped": skipped,
+            "open": status["total"] - labelled - skipped,
+        }
+
+    def _jobs(self) -> dict[str, float]:
+        counted = Counter(job.state for job in self.jobs.jobs())
+        return {state: float(counted[state]) for state in get_args(State)}
+
+    def _segmentations(self) -> dict[str, float]:
+        status = self.segmentation.queue.status()
+        return {state: float(status[state]) for state in ("waiting", "running")}
 
 
 def services(request: Request) -> Services:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
 import anyio.to_thread
 from cinelabel import studies
-from cinelabel.studies.workspace import load_study
+from cinelabel.core.errors import ConflictError
+from cinelabel.studies.catalogue import Case
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 from requests_toolbelt import MultipartEncoder
@@ -43,6 +45,7 @@ router = APIRouter(prefix="/infer", tags=["Infer"])
 
 Output = Literal["image", "json", "all", "dicom_seg"]
 MODEL = "cine"
+GZIP = "application/gzip"
 THREADS = anyio.CapacityLimiter(WAITING_LIMIT + 8)
 """For those that wait, the one that has the device, and some that write their labels."""
 
@@ -73,8 +76,16 @@ async def infer(
     def work(tracker: Tracker) -> Response:
         with received(parts.uploads, [file] if file else [], "image") as paths:
             found = source or Source(partial(studies.load, paths[0]))
+            before = _image_state(parts, found.case) if wanted.save_label else None
             result = parts.segmentation.run(found, wanted, tracker)
-            return _answer(parts, caller, result, tracker, output)
+        told, label = facts(result, tracker), label_file(result)
+        if found.case is not None and before is not None:
+            _save(parts, found.case, before, label, told)
+        _mark_phases(parts, result)
+        if output == "dicom_seg":
+            seg = dicom_seg_file(result, caller.who())
+            return _file(seg, f"label-{tracker.id}.dcm", "application/dicom")
+        return _answer(result, tracker.id, told, label, output)
 
     try:
         with parts.segmentation.admit(wanted.request_id, caller.who()) as tracker:
@@ -94,22 +105,12 @@ def _find(parts: Services, image: str, session_id: str, wanted: Wanted) -> Sourc
         return Source(partial(studies.load, parts.sessions.image(session)))
     if not image:
         raise Refused(400, "Name an image or a session, or send a file.")
-    found = parts.app.workspace.find(image)  # type: ignore[attr-defined]
-    if found is None:
+    case = parts.catalogue.find(image)
+    if case is None:
         raise Refused(404, "There is no such image.")
-    served, frame = found
-    case: Any = SimpleNamespace(
-        study=served.name,
-        frame=frame,
-        n_frames=served.n_frames,
-        kind=served.kind,
-        source=served.source,
-        series=served.series,
-    )
     if wanted.scope == "study":
-        return Source(partial(load_study, served), case)
-    path = parts.app.workspace.image_path(image)  # type: ignore[attr-defined]
-    return Source(partial(studies.load, path), case)
+        return Source(partial(parts.catalogue.load_study, image), case)
+    return Source(partial(studies.load, parts.catalogue.image_path(image)), case)
 
 
 def _require_possible(
@@ -147,28 +148,54 @@ async def _watched(
         watch.cancel()
 
 
+def _image_state(parts: Services, case: Case | None) -> dict[str, int]:
+    """What changes when an image does, as a batch keeps it with a prediction."""
+    assert case is not None
+    found = parts.catalogue.image_path(case.image_id).stat()
+    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
+
+
+def _save(
+    parts: Services, case: Case, before: dict[str, int], label: bytes, told: dict[str, Any]
+) -> None:
+    """Keep a label as its image's prediction. Raises ConflictError if the image has changed."""
+    info = {key: told[key] for key in ("fast", "device", "members", "reason", "disagreement")}
+    with tempfile.TemporaryDirectory(prefix="cinelabel-") as folder:
+        path = Path(folder, "label.nii.gz")
+        path.write_bytes(label)
+        with parts.catalogue.holding(case.image_id):
+            if _image_state(parts, case) != before:
+                raise ConflictError(
+                    "the image changed while it was segmented",
+                    where=case.image_id,
+                    remedy="Segment it again",
+                )
+            parts.labels.save_prediction(
+                case.image_id, path, told["model"], {"image": before, **info}
+            )
+
+
+def _mark_phases(parts: Services, result: Result) -> None:
+    """Tell the catalogue where ED and ES are, once a whole study was segmented."""
+    case, found = result.source.case, result.segmentation
+    if case and result.wanted.scope == "study" and found.ed is not None and found.es is not None:
+        parts.catalogue.mark_phases(case.image_id, found.ed, found.es)
+
+
 def _answer(
-    parts: Services, caller: Caller, result: Result, tracker: Tracker, output: Output | None
+    result: Result, name: str, told: dict[str, Any], label: bytes, output: Output | None
 ) -> Response:
-    told, name = facts(result, tracker), f"label-{tracker.id}"
-    label = label_file(result)
     if output == "json":
         return JSONResponse(told)
     if output == "image":
-        return _file(label, f"{name}.nii.gz", "application/gzip")
-    if output == "dicom_seg":
-        return _file(dicom_seg_file(result, caller.who()), f"{name}.dcm", "application/dicom")
+        return _file(label, f"label-{name}.nii.gz", GZIP)
     fields: dict[str, Any] = {
         "params": (None, json.dumps(told, allow_nan=False), "application/json"),
-        "image": (f"{name}.nii.gz", label, "application/gzip"),
+        "image": (f"label-{name}.nii.gz", label, GZIP),
     }
     uncertainty = uncertainty_file(result)
     if uncertainty is not None:  # after the label: clients may take the first file alone
-        fields["uncertainty"] = (
-            f"uncertainty-{tracker.id}.nii.gz",
-            uncertainty,
-            "application/gzip",
-        )
+        fields["uncertainty"] = (f"uncertainty-{name}.nii.gz", uncertainty, GZIP)
     message = MultipartEncoder(fields=fields)
     return Response(message.to_string(), media_type=message.content_type)
 
