@@ -19,11 +19,11 @@ from cinelabel.core.files import output_error
 from cinelabel.models.store import ModelStore
 from cinelabel.serving.process import require_free_port, require_server_packages
 from cinelabel.serving.settings import ServerSettings
+from cinelabel.serving.standins import MONAI_LABEL
 from cinelabel.serving.tokens import Tokens, require_private
 
 Level = Literal["fine", "warning", "error"]
 
-MONAI_LABEL = "0.8.5"
 TORCHVISION_BEHIND_TORCH = 15
 """torch 2.N and torchvision 0.(N + 15) are built for each other."""
 FREE_WARN_BYTES = 5 * 1000**3

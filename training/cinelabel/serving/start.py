@@ -22,6 +22,7 @@ import uvicorn
 
 from cinelabel.serving.logs import log_config
 from cinelabel.serving.settings import SETTINGS_KEY, ServerSettings
+from cinelabel.serving.standins import import_monailabel
 
 logger = logging.getLogger("cinelabel.serving")
 
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.captureWarnings(True)
     os.environ.update(environment(settings, path))
     sys.path[0] = str(settings.app)  # was the folder the server was started in
+    import_monailabel()
     run(settings)
 
 
