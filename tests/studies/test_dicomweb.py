@@ -190,6 +190,17 @@ def test_what_was_downloaded_of_a_stack_is_kept_for_the_next_round(
     assert len(asked) == 7
 
 
+def test_a_stack_that_was_lost_comes_again_and_one_of_another_server_goes(
+    orthanc, mirror, make_study, tmp_path
+):
+    orthanc.upload(dicom.write_cine(tmp_path / "1", make_study()))
+    (name,) = mirror.sync().stacks
+    (mirror.folder / name).rename(mirror.folder / "0123456789-1-abcd")
+    report = mirror.sync()
+    assert report.stacks == report.added == (name,)
+    assert report.removed == ("0123456789-1-abcd",)
+
+
 def test_watching_notices_a_new_study_and_ends_when_told(orthanc, mirror, make_study, tmp_path):
     stop = threading.Event()
     thread = threading.Thread(target=mirror.watch, args=(0.05, stop))

@@ -180,7 +180,8 @@ def test_one_bad_study_does_not_keep_the_others_away(serve, tmp_path):
         elif study[1] == "1.0":
             status_500(handler)
         else:
-            reply(handler, json.dumps([{"00280010": {"vr": "US", "Value": [5]}}]).encode())
+            size = {"vr": "US", "Value": [5]}
+            reply(handler, json.dumps([{"00280010": size, "00280011": size}]).encode())
 
     report = Mirror(serve(answer), tmp_path / "m", limits=QUICK, settle_s=0).sync()
     assert len(report.problems) == 1

@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -44,6 +44,8 @@ LOCK = ".lock"
 SCHEMA_VERSION = 1
 ROUNDS_MISSING = 2  # so often in a row must a study be absent until its folder goes
 FAILURES = 3  # so many in a row, and the rest waits for the next round
+
+SAVE_EVERY_S = 5.0
 
 Progress = Callable[[int, int, str], None]
 
@@ -127,14 +129,18 @@ class Mirror:
         """Rounds until `stop` is set; for a thread of its own. No failure ends it."""
         while not stop.is_set():
             before = self.problems
-            report = self.sync(stop=stop)
+            try:
+                report = self.sync(stop=stop)
+            except Exception as error:  # what no one thought of must not end the thread either
+                logger.exception("the DICOMweb server could not be mirrored")
+                problem = f"The DICOMweb server could not be mirrored ({type(error).__name__})."
+                report = self._report = replace(self._report, problems=(problem,))
             for problem in report.problems:
                 if problem not in before:
                     logger.warning("%s", problem)
             if report.added or report.removed:
                 logger.info("%d stacks came, %d went", len(report.added), len(report.removed))
-            waits = min(interval_s, self._settle_s) if report.waiting else interval_s
-            stop.wait(waits)
+            stop.wait(min(interval_s, self._settle_s) if report.waiting else interval_s)
 
     def sync(self, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
         """One round: make the folder hold the stacks that the server holds.
@@ -149,48 +155,69 @@ class Mirror:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK, timeout=0):
-                self._report = self._round(progress, stop or threading.Event())
+                self._round(progress, stop or threading.Event())
         except Timeout:
-            pass
-        except (CineLabelError, OSError) as error:
-            sentence = (
-                error if isinstance(error, CineLabelError) else output_error(error, self.folder)
-            )
-            self._report = Report(stacks=self._stacks(), problems=(str(sentence),))
+            self._report = Report(stacks=self._stacks())
+        except CineLabelError as error:
+            self._report = Report(stacks=self._stacks(), problems=(str(error),))
+        except OSError as error:
+            problem = str(output_error(error, self.folder))
+            self._report = Report(stacks=self._stacks(), problems=(problem,))
         return self._report
 
-    def _round(self, progress: Progress | None, stop: threading.Event) -> Report:
-        known = self._read_state()
-        before = set(self._stacks())
+    def _round(self, progress: Progress | None, stop: threading.Event) -> None:
+        known, before = self._read_state(), self._stacks()
         found: dict[str, list[FoundSeries]] = {}
         for series in self._pacs.search(self._filters):
             found.setdefault(series.study_uid, []).append(series)
         self._note(known, found)
-        problems: list[str] = []
+        now = time.time()
+        open_studies = [
+            uid
+            for uid, study in sorted(known.items(), key=lambda item: item[1].failures)
+            if not study.missing and not self._is_done(study, before)
+        ]
+        ripe = [uid for uid in open_studies if now - known[uid].since >= self._settle_s]
+        waiting = len(open_studies) - len(ripe)
         added: list[str] = []
-        failed = waiting = 0
-        for uid, study in sorted(known.items(), key=lambda item: item[1].failures):
+        problems: list[str] = []
+        failed, saved = 0, time.monotonic()
+        for uid in ripe:
             if stop.is_set() or failed == FAILURES:
                 break
-            if study.missing or (study.done and None not in study.counts.values()):
-                continue
-            if time.time() - study.since < self._settle_s:
-                waiting += 1
-                continue
             try:
-                added += self._take(uid, study, found[uid], progress, stop)
-                failed, study.done, study.failures = 0, True, 0
+                added += self._take(uid, known[uid], found[uid], progress, stop)
+                failed, known[uid].done, known[uid].failures = 0, True, 0
             except CineLabelError as error:
                 problems.append(str(error))
-                failed, study.failures = failed + 1, study.failures + 1
-            self._write_state(known)
-        self._drop_what_is_gone(known)
+                failed, known[uid].failures = failed + 1, known[uid].failures + 1
+            if time.monotonic() - saved > SAVE_EVERY_S:
+                self._tell(known, before, added, waiting, problems)
+                saved = time.monotonic()
+        whole = not (problems or waiting or stop.is_set())
+        self._drop_what_is_gone(known, also_unknown=whole)
+        self._tell(known, before, added, waiting, problems)
+
+    def _is_done(self, study: _Study, stacks: Sequence[str]) -> bool:
+        """Whether a study needs no look: unchanged as far as the server counts, stacks here."""
+        counted = None not in study.counts.values()
+        return study.done and counted and set(study.stacks) <= set(stacks)
+
+    def _tell(
+        self,
+        known: Mapping[str, _Study],
+        before: Sequence[str],
+        added: Sequence[str],
+        waiting: int,
+        problems: Sequence[str],
+    ) -> None:
+        """Keep what is known, and report how far the round is."""
         self._write_state(known)
         stacks = self._stacks()
-        return Report(
+        self._report = Report(
             stacks=stacks,
             added=tuple(added),
-            removed=tuple(sorted(before - set(stacks))),
+            removed=tuple(name for name in before if name not in stacks),
             waiting=waiting,
             left_out=tuple(line for study in known.values() for line in study.left_out),
             problems=tuple(problems),
@@ -217,17 +244,7 @@ class Mirror:
         stop: threading.Event,
     ) -> list[str]:
         """Download the stacks of a study that are not there yet; the names of those."""
-        images: list[Instance] = []
-        left_out: list[str] = []
-        for item in series:
-            for header in self._pacs.headers(uid, item.series_uid):
-                sop_uid = str(header.get("SOPInstanceUID", ""))
-                with quiet():
-                    placed = place_image(header, Path(_file_name(sop_uid)), sop_uid)
-                if isinstance(placed, Instance):
-                    images.append(placed)
-                else:
-                    left_out.append(f"{_hash(uid)} series {item.number}: {placed.reason}")
+        images, left_out = self._images(uid, series)
         stacks: dict[str, Group] = {}
         for group in group_series(images):
             reason = _why_no_cine(group)
@@ -243,6 +260,28 @@ class Mirror:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         study.stacks = list(stacks)
         return fetched
+
+    def _images(self, uid: str, series: Sequence[FoundSeries]) -> tuple[list[Instance], list[str]]:
+        """The images of a study by their headers, and a sentence on what cannot be one."""
+        images: list[Instance] = []
+        left_out: list[str] = []
+        for item in series:
+            name = f"{_hash(uid)} series {item.number}"
+            for header in self._pacs.headers(uid, item.series_uid):
+                if "Rows" not in header or "Columns" not in header:
+                    continue  # no image
+                sop_uid = str(header.get("SOPInstanceUID", ""))
+                try:
+                    with quiet():
+                        placed = place_image(header, Path(_file_name(sop_uid)), sop_uid)
+                except (ValueError, TypeError, AttributeError):
+                    left_out.append(f"{name}: has headers that cannot be read")
+                    continue
+                if isinstance(placed, Instance):
+                    images.append(placed)
+                else:
+                    left_out.append(f"{name}: {placed.reason}")
+        return images, left_out
 
     def _download(
         self, name: str, group: Group, progress: Progress | None, stop: threading.Event
@@ -285,11 +324,20 @@ class Mirror:
         os.replace(self.folder / INCOMING / name, target)
         shutil.rmtree(former, ignore_errors=True)
 
-    def _drop_what_is_gone(self, known: dict[str, _Study]) -> None:
-        """Remove the folders of studies that the server has not told of for some rounds."""
+    def _drop_what_is_gone(self, known: dict[str, _Study], also_unknown: bool) -> None:
+        """Remove the folders of studies that the server has not told of for some rounds.
+
+        After a round without trouble also those that no study has, as after a change of server.
+        """
+        gone: set[str] = set()
         for uid in [uid for uid, study in known.items() if study.missing >= ROUNDS_MISSING]:
-            for name in known.pop(uid).stacks:
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+            gone.update(known.pop(uid).stacks)
+            for path in (self.folder / INCOMING).glob(f"{_hash(uid)}-*"):
+                shutil.rmtree(path, ignore_errors=True)
+        if also_unknown:
+            gone.update(set(self._stacks()).difference(*(s.stacks for s in known.values())))
+        for name in gone:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _stacks(self) -> tuple[str, ...]:
         """Names of the stacks in the folder."""
