@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from cinelabel.core.errors import CineLabelError
 
@@ -80,7 +81,7 @@ class DeviceQueue:
                 return 0
             return self._before(self._line.index(ticket)) if ticket in self._line else None
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         """Numbers for clients, ready for JSON."""
         with self._changed:
             return {

@@ -1,0 +1,39 @@
+"""The trainer `cine` as MONAI Label shows it; training itself is a job of `cinelabel.serving`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cinelabel.serving.jobs import JobRunner
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.train import TrainTask
+
+MINUTES = 30
+
+
+class FineTuning(TrainTask):
+    """What a training can be asked for, and how far the last one is."""
+
+    def __init__(self, jobs: JobRunner) -> None:
+        super().__init__("Fine-tunes the model on submitted labels; gives a candidate version")
+        self._jobs = jobs
+
+    def config(self) -> dict[str, Any]:
+        """The options that clients show."""
+        return {"minutes": MINUTES}
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the last training, for the progress bar of MONAI Label's Slicer module."""
+        last = next((job for job in reversed(self._jobs.jobs()) if job.kind == "train"), None)
+        if last is None or last.progress is None:
+            return {}
+        figures = {**last.progress, **(last.progress.get("figures") or {})}
+        return {
+            key: value for key, value in figures.items() if value is not None and key != "figures"
+        }
+
+    def __call__(self, request: dict[str, Any], datastore: object) -> dict[str, Any]:
+        """Never in the server's own process. Raises MONAILabelException."""
+        raise MONAILabelException(
+            MONAILabelError.INVALID_INPUT, "Training is started by POST /train/cine, as a job."
+        )
