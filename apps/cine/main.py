@@ -6,6 +6,9 @@ from sys.path afterwards; so everything of `lib` is imported here at the top.
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 from cinelabel import __version__
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.labelstore import LabelStore
@@ -14,6 +17,7 @@ from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.catalogue import Catalogue
 from lib.datastore import CineDatastore
 from lib.infer import SegmentationTask
+from lib.pacs import PacsLink, mirror_folder
 from lib.services import Services
 from lib.sessions import Sessions
 from lib.strategy import First, Random
@@ -24,6 +28,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+
+logger = logging.getLogger(__name__)
 
 
 class CineApp(MONAILabelApp):
@@ -39,18 +45,20 @@ class CineApp(MONAILabelApp):
         # The constructor of MONAILabelApp builds datastore and tasks: what they need comes first.
         self.settings = ServerSettings.of_app(app_dir, studies, conf)
         workspace = self.settings.workspace
-        self.labels = LabelStore(workspace)
-        self.catalogue = Catalogue(
-            self.settings.studies or workspace / "dicomweb",
+        dicomweb = self.settings.dicomweb
+        labels = LabelStore(workspace)
+        for problem in labels.problems:
+            logger.warning("%s", problem)
+        catalogue = Catalogue(
+            mirror_folder(self.settings) if dicomweb else self.settings.studies or Path(studies),
             workspace,
-            on_change=self.labels.set_aside,
+            on_change=labels.set_aside,
             settle_s=self.settings.settle_s,
         )
-        self.catalogue.watch(self.settings.scan_interval_s)
-        self._cases = CineDatastore(self.catalogue, self.labels)
+        self._cases = CineDatastore(catalogue, labels)
         model, device, fast = self.settings.model, self.settings.device, self.settings.fast
         self.segmentation = SegmentationTask(model, device, fast)
-        self.jobs = JobRunner(self.settings.workspace / "jobs")
+        self.jobs = JobRunner(workspace / "jobs")
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -63,10 +71,11 @@ class CineApp(MONAILabelApp):
         self.services = Services(
             app=self,
             datastore=self._cases,
-            catalogue=self.catalogue,
-            labels=self.labels,
+            catalogue=catalogue,
+            labels=labels,
             segmentation=self.segmentation,
             jobs=self.jobs,
+            pacs=PacsLink(self.settings, catalogue, labels) if dicomweb else None,
             sessions=Sessions(workspace / "sessions"),
             settings=self.settings,
         )

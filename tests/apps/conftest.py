@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from cinelabel import studies
 from cinelabel.phantom.cohort import PhantomStudy, make_study
 from cinelabel.serving import process
 from cinelabel.serving.settings import ServerSettings
+from cinelabel.serving.tokens import Role, Tokens
 from cinelabel.studies.workspace import Workspace, prepare
 
 SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
@@ -25,13 +27,14 @@ SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """A running server and what it serves."""
+    """A running server, what it serves, and the folder of its temporary files."""
 
     server: process.Server
     url: str
     workspace: Workspace
     studies: Path
     phantom: PhantomStudy
+    temporary: Path
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +52,68 @@ def running(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Ru
         fast=True,
         seed=5,
     )
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("CINELABEL_MODELS", str(pair))
+    with at_home(folder, pair):
         server = process.Server(settings)
     with server:
         server.wait_until_ready()
-        yield Running(server, settings.url, workspace, folder / "studies", phantom)
+        yield Running(
+            server, settings.url, workspace, folder / "studies", phantom, folder / "tmpdir"
+        )
+
+
+@contextmanager
+def at_home(folder: Path, models: Path) -> Iterator[None]:
+    """Processes started here have their home and their temporary files in a folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CINELABEL_MODELS", str(models))
+        for name in ("HOME", "TMPDIR"):
+            (folder / name.lower()).mkdir()
+            patched.setenv(name, str(folder / name.lower()))
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """A running server with tokens, alone in a folder with its home and its temporary files."""
+
+    url: str
+    folder: Path
+    workspace: Workspace
+    tokens: dict[str, str]
+    phantom: PhantomStudy
+
+    def label(self, image: str) -> bytes:
+        """A right label of an image."""
+        path = self.folder / f"{image}-label.nii.gz"
+        if not path.exists():
+            truth = self.phantom.labels[..., int(image[-2:])]
+            studies.save_label(path, truth, studies.load(self.workspace.image_path(image)))
+        return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    phantom = make_study(4, frames=2)
+    studies.save_image(folder / "studies" / "heart.nii.gz", phantom.study)
+    workspace = prepare(folder / "studies", folder / "workspace")
+    tokens = {
+        role.value: Tokens(folder / "tokens.json").add(f"{role.value}-1", role) for role in Role
+    }
+    settings = ServerSettings(
+        studies=folder / "studies",
+        workspace=workspace.path,
+        port=process.free_port(),
+        tokens=folder / "tokens.json",
+        upload_limit_mb=8,
+        model="pair-1",
+        fast=True,
+    )
+    with at_home(folder, pair):
+        server = process.Server(settings)
+    with server:
+        server.wait_until_ready()
+        yield Guarded(settings.url, folder, workspace, tokens, phantom)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -81,14 +80,13 @@ def test_json_alone_can_be_asked_for(http: httpx.Client) -> None:
     assert response.json()["label_names"] == {"LV": 1, "MYO": 2, "RV": 3}
 
 
-def test_label_files_do_not_pile_up(http: httpx.Client) -> None:
-    folder = Path(tempfile.gettempdir())
-    before = set(folder.glob("cinelabel-*.nii.gz"))
+def test_label_files_do_not_pile_up(http: httpx.Client, running: Any) -> None:
     assert infer(http, "heart__t00").status_code == 200
+    uploads = running.workspace.path / "uploads"
     deadline = time.monotonic() + DEADLINE_S  # the server removes it after it has answered
-    while set(folder.glob("cinelabel-*.nii.gz")) - before and time.monotonic() < deadline:
+    while [*running.temporary.iterdir(), *uploads.glob("*")] and time.monotonic() < deadline:
         threading.Event().wait(0.05)
-    assert set(folder.glob("cinelabel-*.nii.gz")) <= before
+    assert [*running.temporary.iterdir(), *uploads.glob("*")] == []
 
 
 def test_an_unknown_image_is_404(http: httpx.Client) -> None:

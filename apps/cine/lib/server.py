@@ -32,7 +32,9 @@ async def lifespan(application: FastAPI) -> AsyncIterator[None]:
     application.state.services = parts
     application.state.rules = Rules.of(parts.settings)
     application.state.metrics.watch(parts.gauges())
+    await anyio.to_thread.run_sync(parts.start)
     yield
+    await anyio.to_thread.run_sync(parts.stop)
 
 
 def create() -> FastAPI:

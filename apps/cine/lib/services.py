@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
 
+from cinelabel.core.errors import CineLabelError
 from cinelabel.labelstore import LabelStore
 from cinelabel.serving.jobs import JobRunner, State
 from cinelabel.serving.settings import ServerSettings
@@ -17,8 +18,10 @@ from fastapi import Depends, Request
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.datastore import CineDatastore
+from lib.http.errors import without_paths
 from lib.http.metrics import Gauges
 from lib.infer import SegmentationTask
+from lib.pacs import PacsLink
 from lib.sessions import Sessions
 
 LEAST_FREE_BYTES = 200 * 10**6
@@ -36,6 +39,7 @@ class Services:
         sessions: images that clients brought along.
         segmentation: the model `cine`, its queue and the progress of its requests.
         jobs: trainings and batches, in processes of their own.
+        pacs: the DICOMweb server that is served, None for a folder of studies.
         settings: what the server was started with.
     """
 
@@ -46,6 +50,7 @@ class Services:
     sessions: Sessions
     segmentation: SegmentationTask
     jobs: JobRunner
+    pacs: PacsLink | None
     settings: ServerSettings
 
     @property
@@ -53,22 +58,42 @@ class Services:
         """Folder of files that are being received; empty when nobody sends anything."""
         return self.settings.workspace / "uploads"
 
+    def start(self) -> None:
+        """Begin to follow the studies and to work on jobs; returns at once."""
+        self.catalogue.watch(self.settings.scan_interval_s)
+        self.jobs.resume()
+        if self.pacs is not None:
+            self.pacs.start()
+
+    def stop(self) -> None:
+        """End what `start` began, within a few seconds."""
+        if self.pacs is not None:
+            self.pacs.stop()
+        self.jobs.close()
+        self.catalogue.close()
+
     def problems(self) -> list[str]:
         """What keeps the server from serving cases and keeping labels, in sentences."""
         found = []
+        workspace = self.settings.workspace
         try:
-            if shutil.disk_usage(self.settings.workspace).free < LEAST_FREE_BYTES:
+            if shutil.disk_usage(workspace).free < LEAST_FREE_BYTES:
                 found.append("The disk of the workspace is nearly full.")
-            if not os.access(self.settings.workspace, os.W_OK):
+            if not os.access(workspace, os.W_OK):
                 found.append("The workspace cannot be written.")
+            self.labels.counts()
         except OSError as error:
             found.append(f"The workspace cannot be reached: {error.strerror}.")
+        except CineLabelError as error:
+            found.append(without_paths(str(error)))
         return found
 
     def gauges(self) -> Gauges:
         """Numbers for the metrics."""
         return {
             "cases": ("Images by the state of their label.", self._cases),
+            "studies": ("Studies served, not whole yet, and not readable.", self._studies),
+            "labels": ("Labels of readers, every version.", self._versions),
             "jobs": ("Jobs by their state.", self._jobs),
             "segmentations": ("Segmentations that wait, and that run.", self._segmentations),
         }
@@ -81,6 +106,16 @@ class Services:
             "skipped": skipped,
             "open": status["total"] - labelled - skipped,
         }
+
+    def _studies(self) -> dict[str, float]:
+        return {
+            "served": len(self.catalogue.studies),
+            "waiting": len(self.catalogue.waiting),
+            "unreadable": len(self.catalogue.problems),
+        }
+
+    def _versions(self) -> dict[str, float]:
+        return {"kept": self.labels.counts()["versions"]}
 
     def _jobs(self) -> dict[str, float]:
         counted = Counter(job.state for job in self.jobs.jobs())

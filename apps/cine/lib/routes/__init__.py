@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from lib.routes import activelearning, auth, datastore, health, home, infer, info, progress, session
+from lib.routes import (
+    activelearning,
+    auth,
+    batch,
+    cases,
+    datastore,
+    health,
+    home,
+    infer,
+    info,
+    jobs,
+    progress,
+    reviews,
+    session,
+    train,
+)
 
 ALL: tuple[APIRouter, ...] = (
     auth.router,
@@ -12,8 +27,13 @@ ALL: tuple[APIRouter, ...] = (
     activelearning.router,
     datastore.router,
     session.router,
+    cases.router,
+    reviews.router,
     infer.router,
     progress.router,
+    batch.router,
+    train.router,
+    jobs.router,
     health.router,
     home.router,
 )

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import FileResponse
+from pydantic import Field
 
 from lib.http.errors import Refused
 from lib.http.guard import Annotator, Reader
+from lib.routes.common import Body, ClientId, Text, read_body
 from lib.services import Parts
 from lib.uploads import read_params, received
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"])
 
 Tag = Literal["final", "original"]
+NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+
+
+class Adding(Body):
+    """What comes with an image."""
+
+    client_id: ClientId = ""
+
+
+class Submitting(Body):
+    """What comes with a label.
+
+    Attributes:
+        label_info: the segments in the order of their values; None if the values are canonical.
+        base_version: the version it started from, 0 for none; None: what the client was shown.
+        model, prediction: what it was corrected from.
+    """
+
+    client_id: ClientId = ""
+    label_info: list[dict[str, Any]] | None = None
+    base_version: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    model: Text | None = None
+    prediction: Text | None = None
+    comment: Text = ""
 
 
 @router.get("/", summary="How many images and labels there are, or all of them")
@@ -50,6 +77,22 @@ def label_info(parts: Parts, _: Reader, label: str, tag: Tag = "final") -> dict[
     return dict(parts.datastore.get_label_info(label, tag))
 
 
+@router.put("/", summary="Add an image", include_in_schema=False)
+@router.put("/image", summary="Add an image; a 4D one becomes a case a frame")
+def add_image(
+    parts: Parts,
+    _: Annotator,
+    file: Annotated[UploadFile, File()],
+    image: str | None = None,
+    params: Annotated[str, Form()] = "{}",
+) -> dict[str, Any]:
+    read_body(Adding, read_params(params))
+    name = image or NIFTI.sub("", (file.filename or "").replace("\\", "/").split("/")[-1])
+    with received(parts.uploads, [file], "image") as (path,):
+        cases = parts.catalogue.add_image(name, path)
+    return {"image": cases[0].image_id, "images": [case.image_id for case in cases]}
+
+
 @router.put("/label", summary="Submit a label")
 def submit(
     parts: Parts,
@@ -59,11 +102,14 @@ def submit(
     params: Annotated[str, Form()] = "{}",
     tag: Literal["final", ""] = "final",
 ) -> dict[str, Any]:
-    fields = read_params(params)
-    parts.datastore.get_image_uri(image)
+    parts.datastore.case(image)
+    wanted = read_body(Submitting, read_params(params))
+    who = caller.who(wanted.client_id)
     with received(parts.uploads, [label], "label") as (path,):
-        name = parts.datastore.save_label(image, str(path), "final", fields)
-    return {"image": image, "label": name}
+        kept = parts.datastore.submit(image, path, wanted.model_dump(), who)
+    if parts.pacs is not None:
+        parts.pacs.submitted(image)
+    return {"image": image, "label": image, **kept.as_dict()}
 
 
 def _file(uri: str, what: str) -> FileResponse:
