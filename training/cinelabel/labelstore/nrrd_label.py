@@ -65,7 +65,7 @@ def read(path: Path, accept: Accept, limit: int) -> tuple[np.ndarray, Grid]:
             where=path.name,
             remedy="Save it as .nii.gz",
         ) from error
-    if len(shape) != 3:
+    if len(shape) != 3 or header.get("dimension") != 3:
         raise LabelError(f"has {len(shape)} axes", where=path.name, remedy="Give one phase (3D)")
     grid = Grid((shape[0], shape[1], shape[2]), affine)
     accept(shape, grid)

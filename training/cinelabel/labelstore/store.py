@@ -165,7 +165,11 @@ class LabelStore:
         labels, grid, warnings = validation.read_label(file, names, image_grid)
         warnings += validation.check(labels, grid, image_grid)
         submitted = sha256(file)
-        with self._draft(labels, image_grid) as draft, self._changing(image_id) as change:
+        with (
+            _about(image_id),
+            self._draft(labels, image_grid) as draft,
+            self._changing(image_id) as change,
+        ):
             index, case = change.index, change.case
             base = submission.base_version
             if base is None:
@@ -244,6 +248,7 @@ class LabelStore:
         """
         _check_history(image_id, events, files)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_about(image_id))
             drafts = {n: stack.enter_context(self._copied(file)) for n, file in files.items()}
             change = stack.enter_context(self._changing(image_id))
             known = change.index.events(image_id)
@@ -295,7 +300,11 @@ class LabelStore:
         check_name(image_id, "image name")
         labels, grid, _ = validation.read_label(file)
         folder = self._predictions / image_id
-        with self._draft(labels, grid) as draft, self._changing(image_id) as change:
+        with (
+            _about(image_id),
+            self._draft(labels, grid) as draft,
+            self._changing(image_id) as change,
+        ):
             record = _prediction_record(draft.sha256, model, info, utc(self._clock()))
             previous = change.index.prediction(image_id)
             change.index.set_prediction(image_id, record)
@@ -477,7 +486,7 @@ class LabelStore:
         """
         check_name(image_id, "image name")
         change: Change | None = None
-        with self._locked():
+        with _about(image_id), self._locked():
             try:
                 with contextlib.ExitStack() as stack:
                     index = self._open(stack)
@@ -497,8 +506,6 @@ class LabelStore:
                         where=image_id,
                         remedy="Try again",
                     ) from error
-                if isinstance(error, OutputError):
-                    raise OutputError(error.problem, where=image_id, remedy=error.remedy) from error
                 raise
 
     def _open(self, stack: contextlib.ExitStack) -> Index:
@@ -790,6 +797,15 @@ class LabelStore:
     def _warn(self, sentence: str) -> None:
         logger.warning("%s", sentence)
         self._problems.append(sentence)
+
+
+@contextlib.contextmanager
+def _about(image_id: str) -> Iterator[None]:
+    """Name the image, not a path of this machine, where something cannot be written."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.problem, where=image_id, remedy=error.remedy) from error
 
 
 def _folders(path: Path) -> list[Path]:

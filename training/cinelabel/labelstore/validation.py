@@ -117,10 +117,9 @@ def read_label(
             _require_bounded(path, limit)
             accept(*nifti.peek(path))
             labels, grid = nifti.read_label(path, label_map)
-    except (GridError, LabelError):
-        raise
     except InputError as error:  # the client knows the file by its name alone
-        raise LabelError(error.problem, where=path.name, remedy=error.remedy) from error
+        kind = GridError if isinstance(error, GridError) else LabelError
+        raise kind(error.problem, where=path.name, remedy=error.remedy) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise LabelError(f"cannot be read, {reason}", where=path.name) from error
