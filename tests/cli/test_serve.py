@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ from cinelabel.cli import main as frame
 from cinelabel.core.errors import InputError
 from cinelabel.phantom.cohort import make_study
 from cinelabel.serving import process
+from cinelabel.serving.settings import ServerSettings
 
 DEADLINE_S = 300
 
@@ -43,13 +45,16 @@ def test_a_missing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no such folder" in refused(["--studies", str(tmp_path / "nowhere")], capsys)
 
 
-def test_a_folder_without_studies_is_refused(
+def test_an_empty_folder_is_noted_and_may_be_served(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("monailabel", reason="the [server] extra is not installed")
     (tmp_path / "empty").mkdir()
-    arguments = ["--studies", str(tmp_path / "empty"), "--workspace", str(tmp_path / "w")]
-    port = str(process.free_port())
-    assert "holds no study" in refused([*arguments, "--port", port], capsys)
+    options = ["--studies", str(tmp_path / "empty"), "--workspace", str(tmp_path / "w"), "--check"]
+    with pytest.raises(SystemExit) as end:
+        frame.main(["serve", *options, "--port", str(process.free_port())])
+    assert end.value.code == 0
+    assert "is empty so far" in capsys.readouterr().err
 
 
 def test_an_unknown_model_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +65,16 @@ def test_an_unknown_model_is_refused(folder: Path, capsys: pytest.CaptureFixture
 
 def test_nothing_to_serve_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--dicomweb" in refused([], capsys)
-    assert "http" in refused(["--dicomweb", "pacs.example"], capsys)
+    for address in ("pacs.example", "ftp://pacs.example", "http://", "http://["):
+        assert "http" in refused(["--dicomweb", address], capsys)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = refused(["--dicomweb", "https://me:secret@pacs.example/dicom-web"], capsys)
+    assert "CINELABEL_DICOMWEB_PASSWORD" in error
+    assert "secret" not in error
 
 
 def test_other_machines_are_let_in_with_tls_and_tokens_only(
@@ -154,6 +168,33 @@ class Serving:
         return [parent, *parent.children(recursive=True)]
 
 
+def test_a_study_that_is_put_into_an_empty_folder_is_served(tmp_path: Path) -> None:
+    pytest.importorskip("monailabel", reason="the [server] extra is not installed")
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "workspace").mkdir()
+    settings = ServerSettings(
+        studies=tmp_path / "studies",
+        workspace=tmp_path / "workspace",
+        port=process.free_port(),
+        scan_interval_s=0.2,
+        settle_s=0.2,
+    )
+
+    def total() -> int:
+        answer = httpx.get(f"{settings.url}/info/", trust_env=False)
+        return int(answer.json()["datastore"]["total"])
+
+    with process.Server(settings) as server:
+        server.wait_until_ready()
+        assert total() == 0
+        studies.save_image(tmp_path / "studies" / "heart.nii.gz", make_study(3, frames=2).study)
+        deadline = time.monotonic() + DEADLINE_S
+        while total() < 2:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.1)
+        assert total() == 2
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_it_says_where_it_listens_and_ends_with_its_server(
     folder: Path, tmp_path: Path, end: signal.Signals
@@ -165,7 +206,7 @@ def test_it_says_where_it_listens_and_ends_with_its_server(
         url = f"http://127.0.0.1:{serving.port}"
         assert url in said
         assert "MONAI Label" in said
-        assert httpx.get(f"{url}/info/", trust_env=False).json()["datastore"]["total"] == 1
+        assert httpx.get(f"{url}/health/live", trust_env=False).status_code == 200
         family = serving.family()
         assert len(family) > 1
         os.kill(serving.process.pid, end)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from cinelabel.serving.process import Server
     from cinelabel.serving.settings import ServerSettings
-    from cinelabel.studies.workspace import Workspace
 
 
 class ServeDevice(str, Enum):
@@ -33,7 +33,12 @@ def serve(
         typer.Option(help="Folder with NIfTI studies (3D, 4D) and DICOM folders; only read."),
     ] = None,
     dicomweb: Annotated[
-        str | None, typer.Option(metavar="URL", help="DICOMweb server whose cine MR is served.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="DICOMweb server whose cine MR is served; its user and password, or token, are in "
+            "CINELABEL_DICOMWEB_USER and _PASSWORD, or _TOKEN.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
@@ -80,9 +85,10 @@ def serve(
 ) -> None:
     """Serve studies to 3D Slicer until Ctrl-C.
 
-    Every study becomes one image a frame. In Slicer: module MONAI Label, the address below as
-    server, then the refresh button. Only programs of this machine are let in, unless --host
-    names another address; that takes TLS and tokens, see `cinelabel token`.
+    Every study becomes one image a frame; studies that are added are served when they are whole.
+    In Slicer: module MONAI Label, the address below as server, then the refresh button. Only
+    programs of this machine are let in, unless --host names another address; that takes TLS and
+    tokens, see `cinelabel token`.
     """
     from cinelabel.cli import terminal
     from cinelabel.serving import process, selfcheck
@@ -129,8 +135,6 @@ def _run(settings: ServerSettings) -> None:
     from cinelabel.cli import terminal
     from cinelabel.serving.process import Server
 
-    if settings.studies is not None:
-        prepare_with_progress(settings.studies, settings.workspace)
     with Server(settings) as server:
         wait_with_progress(server)
         print(
@@ -143,17 +147,32 @@ def _run(settings: ServerSettings) -> None:
 
 
 def _require_source(studies: Path | None, dicomweb: str | None) -> None:
-    """Raise InputError unless there is something that can be served."""
+    """Raise InputError unless there is one thing that can be served; note an empty folder."""
+    from cinelabel.cli import terminal
     from cinelabel.core.errors import InputError
-    from cinelabel.studies.workspace import find_sources
+    from cinelabel.studies.sources import require_folder
 
-    if studies is None and dicomweb is None:
-        raise InputError("nothing to serve: give --studies DIR or --dicomweb URL")
+    if (studies is None) == (dicomweb is None):
+        raise InputError("what is served is one of the two: --studies DIR or --dicomweb URL")
     if studies is not None:
-        find_sources(studies)
-    if dicomweb is not None and not dicomweb.startswith(("http://", "https://")):
+        require_folder(studies)
+        if not any(studies.iterdir()):
+            terminal.note(f"{studies} is empty so far; studies that are put there will be served.")
+    if dicomweb is None:
+        return
+    try:
+        address = urlsplit(dicomweb)
+    except ValueError:
+        address = urlsplit("")
+    if address.scheme not in ("http", "https") or not address.hostname:
         raise InputError(
             "is not the address of a DICOMweb server", where=dicomweb, remedy="Give an http(s) URL"
+        )
+    if address.username or address.password:
+        raise InputError(
+            "an address with a password would be kept in files and logs",
+            where=f"{address.scheme}://...@{address.hostname}",
+            remedy="Set CINELABEL_DICOMWEB_USER and CINELABEL_DICOMWEB_PASSWORD instead",
         )
 
 
@@ -172,18 +191,6 @@ def _with_default_tokens(settings: ServerSettings) -> ServerSettings:
     return settings
 
 
-def prepare_with_progress(studies: Path, workspace: Path) -> Workspace:
-    """`workspace.prepare` with a bar, and its problems as one line each on standard error."""
-    from cinelabel.cli import terminal
-    from cinelabel.studies.workspace import prepare
-
-    with terminal.progress_bar("reading studies") as progress:
-        prepared = prepare(studies, workspace, progress)
-    for problem in prepared.problems:
-        terminal.note(f"Left out: {problem}")
-    return prepared
-
-
 def wait_with_progress(server: Server) -> None:
     """Wait until the server answers, showing the seconds on a terminal."""
     import sys
@@ -199,13 +206,6 @@ def wait_with_progress(server: Server) -> None:
                 f"starting the server, {seconds:.0f} s (imports take some seconds)"
             )
         )
-
-
-def _require_model(model: str | None) -> None:
-    """Raise ModelError now rather than at the first request."""
-    from cinelabel.models.store import ModelStore
-
-    ModelStore().load(model)
 
 
 @contextlib.contextmanager
