@@ -148,10 +148,9 @@ def test_the_studies_are_not_written_to(running: Any) -> None:
     ]
 
 
-def start(tmp_path: Path) -> process.Server:
-    source = Path(__file__).parents[1]  # any folder of no interest: the workspace is ready
+def start(served: Path, tmp_path: Path) -> process.Server:
     settings = ServerSettings(
-        studies=source,
+        studies=served,
         workspace=tmp_path / "workspace",
         port=process.free_port(),
     )
@@ -166,7 +165,7 @@ def test_stopping_leaves_no_process_and_restarting_keeps_the_labels(
     studies.save_label(
         label, running.phantom.labels[..., 1], studies.load(prepared.image_path("heart__t01"))
     )
-    with start(tmp_path) as server:
+    with start(running.studies, tmp_path) as server:
         server.wait_until_ready()
         family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
         with httpx.Client(base_url=server.settings.url, trust_env=False) as http:
@@ -177,15 +176,16 @@ def test_stopping_leaves_no_process_and_restarting_keeps_the_labels(
             )
             assert response.status_code == 200
     assert not any(process.is_running() for process in family)
-    with start(tmp_path) as server:
+    with start(running.studies, tmp_path) as server:
         server.wait_until_ready()
         with httpx.Client(base_url=server.settings.url, trust_env=False) as http:
             assert http.get("/info/").json()["datastore"]["completed"] == 1
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_says_why(running: Any, tmp_path: Path) -> None:
+    prepare(running.studies, tmp_path / "workspace")
     with (
-        start(tmp_path) as server,
-        pytest.raises(process.ServerError, match="not a prepared workspace"),
+        start(tmp_path / "elsewhere", tmp_path) as server,
+        pytest.raises(process.ServerError, match="is the workspace of"),
     ):
         server.wait_until_ready()
