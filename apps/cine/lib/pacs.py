@@ -18,6 +18,8 @@ from cinelabel.labelstore import LabelStore
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.catalogue import FOLDER_SETTLES, Case, Catalogue
 
+from lib.http.errors import without_paths
+
 logger = logging.getLogger(__name__)
 
 MIRROR, OUTBOX = "dicomweb", "outbox"
@@ -94,17 +96,18 @@ class PacsLink:
     def status(self) -> dict[str, Any]:
         """What came, what did not and why, and which labels are still to be sent; for JSON."""
         report = self.mirror.report
+        problems = [*report.problems, *list(self._problems.values())]
         return {
             "stacks": len(report.stacks),
             "studies_waiting": report.waiting,
             "left_out": list(report.left_out),
-            "problems": [*report.problems, *list(self._problems.values())],
+            "problems": list(map(without_paths, problems)),
             "labels_waiting": [
                 {
                     "image": item.image,
                     "version": item.version,
                     "attempts": item.attempts,
-                    "last_error": item.last_error,
+                    "last_error": item.last_error and without_paths(item.last_error),
                 }
                 for item in self.outbox.waiting()
             ],

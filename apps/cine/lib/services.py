@@ -96,6 +96,7 @@ class Services:
             "labels": ("Labels of readers, every version.", self._versions),
             "jobs": ("Jobs by their state.", self._jobs),
             "segmentations": ("Segmentations that wait, and that run.", self._segmentations),
+            "dicomweb": ("Stacks of the DICOMweb server, labels it lacks, problems.", self._pacs),
         }
 
     def _cases(self) -> dict[str, float]:
@@ -124,6 +125,13 @@ class Services:
     def _segmentations(self) -> dict[str, float]:
         status = self.segmentation.queue.status()
         return {state: float(status[state]) for state in ("waiting", "running")}
+
+    def _pacs(self) -> dict[str, float]:
+        if self.pacs is None:
+            return {}
+        status = self.pacs.status()
+        lists = ("labels_waiting", "problems")
+        return {"stacks": status["stacks"], **{name: len(status[name]) for name in lists}}
 
 
 def services(request: Request) -> Services:

@@ -97,8 +97,9 @@ class Outbox:
         return [item for item in found if item is not None]
 
     def waiting(self) -> list[Item]:
-        """What the server does not have yet."""
-        return [item for item in self.items() if not item.sent]
+        """What the server does not have yet, by name."""
+        found = (self._read(path.with_suffix(".json")) for path in self.folder.glob("*.dcm"))
+        return sorted((item for item in found if item and not item.sent), key=lambda i: i.name)
 
     def send(self, pacs: Pacs, stop: threading.Event | None = None) -> int:
         """Try everything whose time has come; how many the server took.

@@ -15,6 +15,7 @@ from lib.routes import (
     infer,
     info,
     jobs,
+    pacs,
     progress,
     reviews,
     session,
@@ -34,6 +35,7 @@ ALL: tuple[APIRouter, ...] = (
     batch.router,
     train.router,
     jobs.router,
+    pacs.router,
     health.router,
     home.router,
 )
