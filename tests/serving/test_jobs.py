@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +25,7 @@ LIMITS = Limits(waiting=3, restarts=1, cancel_s=0.5, stop_s=0.5, poll_s=0.02)
 HERE = str(Path(__file__).parent)
 KINDS = {
     name: work.Kind(f"job_kinds:{name}", resumable=name == "second_time")
-    for name in ("echo", "wait", "second_time", "refuse", "flood", "die", "not_json")
+    for name in ("echo", "wait", "second_time", "refuse", "flood", "die", "not_json", "tidy")
 }
 SERVER = """
 import sys, time
@@ -436,17 +438,53 @@ def _full(path: Path, obj: object) -> None:
     raise OutputError("cannot be written, the disk is full", where=path)
 
 
-def test_without_a_server_a_worker_never_begins(tmp_path: Path) -> None:
-    folder = tmp_path / "job"
-    folder.mkdir()
-    (folder / "request.json").write_text('{"request": {}}')
+def test_a_process_whose_server_died_before_it_began_does_nothing(tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text('{"request": {}}')
     run = subprocess.run(
-        [sys.executable, "-m", "cinelabel.serving.work", str(folder), "job_kinds:wait"],
+        [sys.executable, "-m", "cinelabel.serving.work", str(tmp_path), "job_kinds:wait"],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         timeout=DEADLINE_S,
     )
-    assert run.returncode == -signal.SIGKILL
+    assert run.returncode == work.STOPPED
+    assert [path.name for path in tmp_path.iterdir()] == ["request.json"]
+
+
+def test_a_job_can_tidy_up_when_it_is_cancelled(runner: JobRunner) -> None:
+    job = runner.start("tidy", {}, "anna")
+    until(lambda: runner.job(job.id).progress)
+    runner.cancel(job.id)
+    assert ended(runner, job).state == "cancelled"
+    assert (runner.folder / job.id / "tidied").exists()
+    assert runner.log(job.id) == ""
+
+
+@pytest.mark.slow
+def test_nothing_survives_a_server_that_is_killed_at_any_moment(tmp_path: Path) -> None:
+    """50 servers, each killed up to 0.4 s after it began; the next one knows what was lost."""
+    rng = random.Random(4)
+    states: Counter[str] = Counter()
+    for trial in range(50):
+        folder = tmp_path / str(trial)
+        server = start_server(folder, "wait")
+        time.sleep(rng.uniform(0.0, 0.4))
+        kill(server)
+        until(lambda f=folder: not _of_folder(f))
+        runner = JobRunner(folder, LIMITS, KINDS)
+        states.update(job.state if job.error is None else "damaged" for job in runner.jobs())
+        runner.resume()
+        until(lambda r=runner: {job.state for job in r.jobs()} <= {"running", "interrupted"})
+        runner.close()
+        until(lambda f=folder: not _of_folder(f))
+    print(f"\nstate on disk after the kill: {dict(states)}")
+    assert set(states) <= {"queued", "running"}
+    assert states["running"] > 10
+
+
+def _of_folder(folder: Path) -> list[psutil.Process]:
+    """Processes that have a folder in their command."""
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
 
 
 def test_a_job_gives_way_to_the_server(runner: JobRunner) -> None:

@@ -138,6 +138,7 @@ class JobRunner:
         self._unsaved: Job | None = None
         self._running: str | None = None
         self._cancelled: dict[str, str] = {}
+        self._warned = ""
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._starting = threading.Lock()
@@ -252,7 +253,7 @@ class JobRunner:
         self._wake.set()
         thread = self._thread
         if thread is not None:
-            thread.join(self.limits.stop_s + LOCK_PATIENCE_S)
+            thread.join(self.limits.stop_s + 1.0)
 
     def _run_thread(self) -> None:
         """The processes end with the thread that starts them, so one thread starts them all."""
@@ -269,9 +270,10 @@ class JobRunner:
                 if self._run_next():
                     continue
             except CineLabelError as error:  # a full disk, most likely: it is tried again
-                logger.warning("%s", error)
-            except Exception:
-                logger.exception("The queue of jobs goes on after an error")
+                self._warn(str(error))
+            except Exception as error:
+                logger.debug("The queue of jobs goes on after an error", exc_info=True)
+                self._warn(f"The queue of jobs goes on after {type(error).__name__}: {error}.")
             self._wake.wait(10 * self.limits.poll_s)
 
     def _run_next(self) -> bool:
@@ -391,11 +393,17 @@ class JobRunner:
                 self._write(job)
                 break
             except OutputError as error:
-                logger.warning("%s", error)
+                self._warn(str(error))
                 if self._closing.wait(10 * self.limits.poll_s):
                     return  # the next server judges by what the process left
         self._unsaved = None
         self._cancelled.pop(job.id, None)
+
+    def _warn(self, sentence: str) -> None:
+        """Log a warning, but not the same one every second."""
+        if sentence != self._warned:
+            logger.warning("%s", sentence)
+            self._warned = sentence
 
     def _canceller(self, job: Job) -> str | None:
         """Who wants a job to end; None if nobody does."""
@@ -478,6 +486,8 @@ def _heavy_lock(folder: Path) -> Iterator[int | None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             free = False
+        except OSError as error:  # a network file system without locks
+            raise output_error(error, path) from error
         yield descriptor if free else None
     finally:
         os.close(descriptor)

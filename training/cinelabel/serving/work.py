@@ -14,6 +14,7 @@ import faulthandler
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -147,9 +148,10 @@ def _work(function: str, context: Context) -> int:
         run: Callable[[Any, Context], Any] = getattr(importlib.import_module(module), name)
         write_json(context.folder / RESULT, {"done": run(request, context) or {}})
     except BaseException as error:
+        if not isinstance(error, Cancelled):
+            traceback.print_exc()
         if context.cancelled:  # then whatever was raised came of stopping
             return STOPPED
-        traceback.print_exc()
         ours = isinstance(error, CineLabelError)
         sentence = str(error) if ours else f"{type(error).__name__}: {error}"
         with contextlib.suppress(OutputError):
@@ -175,12 +177,14 @@ def _leave_a_keeper(context: Context) -> None:
     """
     signal.signal(signal.SIGHUP, _kill_group)
     _signal_when_parent_ends(signal.SIGHUP)
+    if select.select([0], [], [], 0)[0]:  # closed: the server ended before the kernel was asked
+        os._exit(STOPPED)
     keeper = os.getpid()
     worker = os.fork()
     if worker == 0:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         _signal_when_parent_ends(signal.SIGKILL)
-        if os.getppid() != keeper:  # it ended before the kernel was told
+        if os.getppid() != keeper:  # it ended before the kernel was asked
             os._exit(1)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
@@ -221,4 +225,6 @@ def _signal_when_parent_ends(number: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from cinelabel.serving import work  # the module that kinds import: one Cancelled, not two
+
+    work.main()
