@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,3 +134,30 @@ def slicer_module() -> ModuleType:
 @pytest.fixture
 def client(running: Running, slicer_module: ModuleType, tmp_path: Path) -> Any:
     return slicer_module.MONAILabelClient(running.url, tmpdir=str(tmp_path), client_id="reader")
+
+
+@pytest.fixture
+def listening() -> Any:
+    """Serves an application from this process: `with listening(application) as port`."""
+    return _listening
+
+
+@contextmanager
+def _listening(application: Any) -> Iterator[int]:
+    import uvicorn
+
+    port = process.free_port()
+    config = uvicorn.Config(
+        application, port=port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            thread.join(0.01)
+            assert thread.is_alive()
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join()

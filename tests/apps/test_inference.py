@@ -6,7 +6,6 @@ after 3.7 s, and four of 1 s took 4 s although their files could be read side by
 
 from __future__ import annotations
 
-import contextlib
 import email
 import gzip
 import http.client
@@ -30,13 +29,11 @@ import pytest
 pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
 import lib.routes.infer
-import uvicorn
 from cinelabel import studies
 from cinelabel.core.grid import Grid
 from cinelabel.core.measures import measure
 from cinelabel.models.store import ModelStore
 from cinelabel.segmentation import Segmentation, Segmenter
-from cinelabel.serving.process import free_port
 from cinelabel.studies import Study
 from lib.http.guard import Rules
 from lib.infer import SegmentationTask
@@ -167,27 +164,9 @@ def image(tmp_path: Path) -> bytes:
     return (tmp_path / "image.nii.gz").read_bytes()
 
 
-@contextlib.contextmanager
-def listening(application: Any) -> Iterator[int]:
-    """A port at which an application answers, until the end of the block."""
-    port = free_port()
-    config = uvicorn.Config(
-        application, port=port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        wait_until(lambda: server.started)
-        yield port
-    finally:
-        server.should_exit = True
-        thread.join(DEADLINE_S)
-
-
 @pytest.fixture
 def slow(
-    tmp_path: Path, image: bytes, monkeypatch: pytest.MonkeyPatch, pair: Path
+    tmp_path: Path, image: bytes, monkeypatch: pytest.MonkeyPatch, listening: Any
 ) -> Iterator[Slow]:
     monkeypatch.setenv("CINELABEL_MODELS", str(tmp_path / "models"))
     networks = Networks(SimpleNamespace(name=ModelStore().current()))
