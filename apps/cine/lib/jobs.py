@@ -43,13 +43,14 @@ def told(job: Job) -> dict[str, Any]:
 
 def task(runner: JobRunner, job: Job) -> dict[str, Any]:
     """A job as one of MONAI Label's tasks; its times are of this machine's clock."""
+    lines = [without_paths(line) for line in runner.log(job.id, DETAILS).splitlines()]
     return {
         "id": job.id,
         "status": STATUS[job.state],
         "request": _cleaned(job.request),
         "start_ts": _local(job.started or job.created),
         "end_ts": _local(job.ended),
-        "details": [without_paths(line) for line in runner.log(job.id, DETAILS).splitlines()],
+        "details": lines or [job.state],  # the Slicer module reads the last one unasked
         "error": _cleaned(job.error),
     }
 
