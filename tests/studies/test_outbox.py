@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,31 @@ def test_sending_again_does_not_double_a_label(orthanc, cine, tmp_path):
         outbox.put("heart__t00", some_labels(), images, INFO)
         assert outbox.send(pacs_of(orthanc)) == 1
     assert len(segs_in(orthanc, tmp_path)) == 1
+
+
+def test_a_pacs_that_takes_an_object_but_does_not_store_it_has_not_got_it(cine, tmp_path):
+    failed = {"00081197": {"vr": "US", "Value": [0xA700]}}
+    answer = json.dumps({"00081198": {"vr": "SQ", "Value": [failed]}}).encode()
+
+    class Full(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(202)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    outbox = Outbox(tmp_path / "out")
+    outbox.put("heart__t00", some_labels(), dicom.phase_images(cine, 0), INFO)
+    with HTTPServer(("127.0.0.1", 0), Full) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert outbox.send(Pacs(f"http://127.0.0.1:{server.server_port}/x", limits=QUICK)) == 0
+        thread.join(10)
+    (item,) = outbox.waiting()
+    assert "did not store" in (item.last_error or "")
+    assert "0xa700" in (item.last_error or "")
 
 
 def test_a_version_is_queued_once_and_another_version_is_another_item(cine, tmp_path):

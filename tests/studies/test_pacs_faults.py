@@ -194,7 +194,9 @@ def test_an_address_with_a_password_is_refused_without_repeating_it():
     assert "geheim" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["host:8042", "ftp://host/x", "http://", "file:///etc"])
+@pytest.mark.parametrize(
+    "url", ["host:8042", "ftp://host/x", "http://", "file:///etc", "http://[x"]
+)
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(InputError, match="is no address"):
         check_url(url)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cinelabel import studies
 from cinelabel.core.errors import CineLabelError
+from cinelabel.core.files import output_error
 from cinelabel.labelstore import LabelStore
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.catalogue import FOLDER_SETTLES, Case, Catalogue
@@ -28,9 +29,15 @@ STOP_S = 2.0  # for the threads to end; one that waits for the server is left to
 
 
 def mirror_folder(settings: ServerSettings) -> Path:
-    """Where the stacks of the DICOMweb server lie: what the catalogue serves; made if absent."""
+    """Where the stacks of the DICOMweb server lie: what the catalogue serves; made if absent.
+
+    Raises OutputError if it cannot be made.
+    """
     folder = settings.workspace / MIRROR
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the images name their patients
+    except OSError as error:
+        raise output_error(error, folder) from error
     return folder
 
 

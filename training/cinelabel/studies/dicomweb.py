@@ -46,6 +46,7 @@ ROUNDS_MISSING = 2  # so often in a row must a study be absent until its folder 
 FAILURES = 3  # so many in a row, and the rest waits for the next round
 
 SAVE_EVERY_S = 5.0
+PRIVATE = 0o700  # the images name their patients
 
 Progress = Callable[[int, int, str], None]
 
@@ -153,7 +154,7 @@ class Mirror:
             stop: ends the round early when set.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK, timeout=0):
                 self._round(progress, stop or threading.Event())
         except Timeout:

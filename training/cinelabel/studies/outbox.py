@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cinelabel.core.errors import CineLabelError
-from cinelabel.core.files import check_identifier, write_json
+from cinelabel.core.files import check_identifier, output_error, write_json
 from cinelabel.studies.dicom_headers import Instance
 from cinelabel.studies.dicom_seg import SegInfo, write_seg
 from cinelabel.studies.pacs import Pacs
@@ -77,6 +77,7 @@ class Outbox:
             OutputError: the folder cannot be written.
         """
         check_identifier(image, "image name")
+        self._make_folder()
         found = self.find(image, info.version)
         if found is not None:
             return found
@@ -114,6 +115,12 @@ class Outbox:
                 if item.next_time <= time.time():
                     count += self._try(item, pacs)
         return count
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # objects name patients
+        except OSError as error:
+            raise output_error(error, self.folder) from error
 
     def _try(self, item: Item, pacs: Pacs) -> bool:
         attempts = item.attempts + 1

@@ -222,7 +222,10 @@ def check_url(url: str) -> str:
     Raises:
         InputError: it is no http or https address, or holds a password.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if "@" in parts.netloc:
         raise InputError(
             "the address of the DICOMweb server holds a user or password, which logs would show",
