@@ -1,0 +1,198 @@
+"""Where cases stand, over HTTP: leases, skipping, reopening, versions, conflicts, reviews."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cinelabel import studies
+
+IMAGE, OTHER = "heart__t00", "heart__t01"
+REVIEW = {"study": "heart", "schema_version": 1, "grade": 2}
+
+
+@pytest.fixture(autouse=True)
+def _all_open(guarded: Any) -> None:
+    """Nobody holds a case, and all are handed out."""
+    for role in ("annotator", "admin"):
+        with opened(guarded, role) as client:
+            for case in client.get("/cases/").json()["cases"]:
+                path, lease = f"/cases/{case['image']}", case["lease"]
+                if lease and lease["who"] == f"{role}-1":
+                    client.delete(f"{path}/lease", params={"client_id": lease["client_id"]})
+                if case["state"] != "open":
+                    client.post(f"{path}/reopen", json={"reason": "For the next test."})
+
+
+@pytest.fixture
+def ann(guarded: Any) -> Iterator[httpx.Client]:
+    """A reader with her own token."""
+    with opened(guarded, "annotator") as client:
+        yield client
+
+
+@pytest.fixture
+def bob(guarded: Any) -> Iterator[httpx.Client]:
+    """Another reader, with another token."""
+    with opened(guarded, "admin") as client:
+        yield client
+
+
+@pytest.fixture
+def guest(guarded: Any) -> Iterator[httpx.Client]:
+    """Somebody who may only look."""
+    with opened(guarded, "reader") as client:
+        yield client
+
+
+def opened(guarded: Any, role: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {guarded.tokens[role]}"}
+    return httpx.Client(base_url=guarded.url, headers=headers, timeout=60, trust_env=False)
+
+
+def next_id(client: httpx.Client) -> str | None:
+    response = client.post("/activelearning/first", json={})
+    assert response.status_code == 200, response.text
+    found = response.json().get("id")
+    return str(found) if found else None
+
+
+def state(client: httpx.Client, image: str = IMAGE) -> dict[str, Any]:
+    found = {case["image"]: case for case in client.get("/cases/").json()["cases"]}
+    return dict(found[image])
+
+
+def submit(client: httpx.Client, guarded: Any, image: str = IMAGE, **params: Any) -> httpx.Response:
+    content = guarded.label(image)
+    return client.put(
+        "/datastore/label",
+        params={"image": image},
+        files={"label": ("label.nii.gz", content)},
+        data={"params": json.dumps(params)},
+    )
+
+
+def test_two_readers_are_not_given_the_same_case(ann: httpx.Client, bob: httpx.Client) -> None:
+    """Stock gives the first image without a label to everybody."""
+    assert (next_id(ann), next_id(bob)) == (IMAGE, OTHER)
+    assert state(ann)["lease"]["who"] == "annotator-1"
+
+
+def test_a_reader_who_asks_again_keeps_the_case_and_holds_one_alone(
+    ann: httpx.Client, bob: httpx.Client
+) -> None:
+    assert [next_id(ann), next_id(ann)] == [IMAGE, IMAGE]
+    ann.post(f"/cases/{OTHER}/lease", json={})
+    assert next_id(ann) == IMAGE
+    assert next_id(bob) == OTHER
+
+
+def test_when_all_cases_are_held_there_is_none_for_others(
+    ann: httpx.Client, bob: httpx.Client
+) -> None:
+    for image in (IMAGE, OTHER):
+        assert ann.post(f"/cases/{image}/lease", json={}).status_code == 200
+    assert next_id(bob) is None
+    ann.delete(f"/cases/{OTHER}/lease")
+    assert next_id(bob) == OTHER
+
+
+def test_a_case_that_another_holds_is_409_with_who_and_until_when(
+    ann: httpx.Client, bob: httpx.Client
+) -> None:
+    until = ann.post(f"/cases/{IMAGE}/lease", json={"minutes": 5}).json()["lease"]["until"]
+    response = bob.post(f"/cases/{IMAGE}/lease", json={})
+    assert response.status_code == 409
+    assert response.json()["cause"] == "conflict"
+    assert response.json()["who"] == "annotator-1"
+    assert until[:16] in response.json()["detail"]
+
+
+def test_a_guest_looks_and_holds_nothing(guest: httpx.Client, ann: httpx.Client) -> None:
+    assert next_id(guest) == IMAGE
+    assert state(guest)["lease"] is None
+    assert guest.post(f"/cases/{IMAGE}/lease", json={}).status_code == 403
+    assert next_id(ann) == IMAGE
+
+
+def test_a_skipped_case_is_not_handed_out_until_it_is_reopened(
+    ann: httpx.Client, bob: httpx.Client
+) -> None:
+    skipped = ann.post(f"/cases/{IMAGE}/skip", json={"reason": "Blurred."}).json()
+    assert (skipped["state"], skipped["reason"], skipped["who"]) == (
+        "skipped",
+        "Blurred.",
+        "annotator-1",
+    )
+    assert next_id(bob) == OTHER
+    assert [c["image"] for c in bob.get("/cases/?state=skipped").json()["cases"]] == [IMAGE]
+    bob.post(f"/cases/{IMAGE}/reopen", json={"reason": "It can be read."})
+    assert next_id(bob) == IMAGE
+
+
+def test_a_label_over_one_that_was_not_seen_is_409_and_names_it(
+    ann: httpx.Client, bob: httpx.Client, guarded: Any
+) -> None:
+    """Stock overwrites the first label in place and answers 200."""
+    base = state(ann)["version"]
+    first = submit(ann, guarded, base_version=base)
+    assert first.json()["version"] == base + 1, first.text
+    second = submit(bob, guarded, base_version=base, comment="mine")
+    assert second.status_code == 409
+    told = second.json()
+    assert (told["version"], told["who"]) == (base + 1, "annotator-1")
+    assert "annotator-1" in told["detail"]
+    bob.get(f"/cases/{IMAGE}/label")  # now he has seen it
+    assert submit(bob, guarded, comment="mine").json()["version"] == base + 2
+
+
+def test_every_version_of_a_label_can_be_had_with_its_history(
+    ann: httpx.Client, guarded: Any, tmp_path: Path
+) -> None:
+    base = state(ann)["version"]
+    one = submit(ann, guarded, base_version=base, model="m-1", comment="one").json()
+    two = submit(ann, guarded, base_version=base + 1, comment="two").json()
+    assert (one["version"], two["version"]) == (base + 1, base + 2)
+    events = ann.get(f"/cases/{IMAGE}/history").json()["events"]
+    kept = {event["version"]: event for event in events if event["version"]}
+    assert kept[base + 1]["model"] == "m-1"
+    assert kept[base + 2]["base_version"] == base + 1
+    assert [kept[base + n]["text"] for n in (1, 2)] == ["one", "two"]
+    assert {event["who"] for event in events if event["version"]} >= {"annotator-1"}
+    old = ann.get(f"/cases/{IMAGE}/label", params={"version": base + 1})
+    (tmp_path / "old.nii.gz").write_bytes(old.content)
+    assert studies.load_label(tmp_path / "old.nii.gz")[0].any()
+    newest = ann.get("/datastore/label", params={"label": IMAGE, "tag": "final"})
+    assert newest.status_code == 200
+
+
+def test_cases_come_a_page_at_a_time(ann: httpx.Client) -> None:
+    page = ann.get("/cases/", params={"limit": 1, "offset": 1}).json()
+    assert (page["total"], [case["image"] for case in page["cases"]]) == (2, [OTHER])
+    assert ann.get("/cases/?study=nobody").json() == {"total": 0, "offset": 0, "cases": []}
+    assert (page["cases"][0]["study"], page["cases"][0]["frame"]) == ("heart", 1)
+
+
+def test_a_review_is_versioned_and_not_overwritten_unseen(
+    ann: httpx.Client, bob: httpx.Client
+) -> None:
+    path = "/studies/heart/review"
+    base = (ann.get(path).json() or {}).get("version", 0)
+    kept = ann.put(path, json={"record": REVIEW, "base_version": base}).json()
+    assert (kept["version"], kept["who"]) == (base + 1, "annotator-1")
+    unseen = bob.put(path, json={"record": {**REVIEW, "grade": 1}, "base_version": base})
+    assert unseen.status_code == 409
+    assert ann.get(path).json()["record"]["grade"] == 2
+    seen = bob.put(path, json={"record": {**REVIEW, "grade": 1}, "base_version": base + 1})
+    assert seen.json()["version"] == base + 2
+
+
+def test_a_path_of_the_server_is_told_to_programs_of_its_machine_alone(ann: httpx.Client) -> None:
+    sample = ann.post("/activelearning/first", json={}).json()
+    assert "path" not in sample
+    assert sample["lease"]["who"] == "annotator-1"
+    assert sample["reason"]
