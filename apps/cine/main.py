@@ -17,7 +17,7 @@ from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.catalogue import Catalogue
 from lib.datastore import CineDatastore
 from lib.infer import SegmentationTask
-from lib.pacs import PacsLink, mirror_folder
+from lib.pacs import MIRROR_SETTLE_S, PacsLink, mirror_folder
 from lib.services import Services
 from lib.sessions import Sessions
 from lib.strategy import First, Random
@@ -53,7 +53,7 @@ class CineApp(MONAILabelApp):
             mirror_folder(self.settings) if dicomweb else self.settings.studies or Path(studies),
             workspace,
             on_change=labels.set_aside,
-            settle_s=self.settings.settle_s,
+            settle_s=MIRROR_SETTLE_S if dicomweb else self.settings.settle_s,
         )
         self._cases = CineDatastore(catalogue, labels)
         model, device, fast = self.settings.model, self.settings.device, self.settings.fast

@@ -24,6 +24,7 @@ from lib.http.errors import without_paths
 logger = logging.getLogger(__name__)
 
 MIRROR, OUTBOX = "dicomweb", "outbox"
+MIRROR_SETTLE_S = 0.5  # of the catalogue: a stack's folder appears whole
 LOOK_AGAIN_S = 15.0  # for labels of another process, and for attempts whose time has come
 STOP_S = 2.0  # for the threads to end; one that waits for the server is left to the process's end
 
