@@ -408,6 +408,15 @@ def test_damaged_files_of_one_job_do_not_hide_the_others(runner: JobRunner) -> N
     assert len(again.jobs()) == 2
 
 
+def test_a_job_that_a_killed_server_had_half_begun_is_removed(runner: JobRunner) -> None:
+    half = runner.folder / ".partial-2026-wait-1"
+    half.mkdir(parents=True)
+    (half / "request.json").write_text("{")
+    assert runner.jobs() == []
+    runner.resume()
+    assert not half.exists()
+
+
 def test_a_full_disk_refuses_a_job_and_leaves_nothing(
     runner: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cinelabel.core.errors import CineLabelError, InputError, OutputError
-from cinelabel.core.files import IDENTIFIER, output_error, write_json
-from cinelabel.models.folders import whole_folder
+from cinelabel.core.files import IDENTIFIER, output_error, write_json, write_text
+from cinelabel.models.folders import PARTIAL, whole_folder
 from cinelabel.serving.work import KINDS, PROGRESS, REQUEST, RESULT, STOPPED, Kind
 
 logger = logging.getLogger(__name__)
@@ -223,12 +224,11 @@ class JobRunner:
                 self._write(job)
             elif job.state == "running":
                 self._cancelled[job.id] = who
-                path = self.folder / job.id / CANCEL
                 try:
-                    path.write_text(who, encoding="utf-8")
-                except OSError as error:
+                    write_text(self.folder / job.id / CANCEL, who)
+                except OutputError:
                     if self._running != job.id:
-                        raise output_error(error, path) from error
+                        raise
         return job
 
     def resume(self) -> None:
@@ -240,11 +240,13 @@ class JobRunner:
         Raises:
             OutputError: the folder cannot be written.
         """
-        if any(not job.has_ended for job in self.jobs()):
+        if self.folder.is_dir():
             with self._locked():
+                for begun in self.folder.glob(f"{PARTIAL}*"):  # by a server that was killed
+                    shutil.rmtree(begun, ignore_errors=True)
                 for job in self.jobs():
                     if job.state == "interrupted" and self._may_go_on(job):
-                        self._write(replace(job, state="queued"))
+                        self._write(replace(job, state="queued", ended=None))
         self._run_thread()
 
     def close(self) -> None:
@@ -377,8 +379,9 @@ class JobRunner:
         found = self._finished(job)
         if found is None:
             job = replace(job, crashes=job.crashes + 1, error="Its server ended before it did.")
-            found = replace(job, state="queued" if self._may_go_on(job) else "interrupted")
-            logger.warning("Job %s was interrupted and is %s", job.id, found.state)
+            again = replace(job, state="queued", ended=None)
+            found = again if self._may_go_on(job) else replace(job, state="interrupted")
+            logger.warning("Job %s: its server ended before it did; now %s", job.id, found.state)
         self._write(found)
 
     def _may_go_on(self, job: Job) -> bool:
