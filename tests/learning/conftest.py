@@ -18,10 +18,6 @@ from cinelabel.learning.config import TrainConfig, parse
 from cinelabel.learning.corrections import Correction, find_corrections
 from cinelabel.learning.data import SliceCache
 from cinelabel.learning.reporting import Reporter
-from cinelabel.models.store import Draft, ModelStore
-from cinelabel.networks import NetworkSpec, build
-from cinelabel.networks.weights import get_weights
-from cinelabel.transforms.preparation import Preparation
 from rich.console import Console
 
 SIZE = 16
@@ -175,28 +171,6 @@ def six_patients(tmp_path_factory: pytest.TempPathFactory) -> Readers:
             grid = made.write(name, labels, seed=10 * number + frame)
             made.submit(name, labels, grid, model="tiny-1")
     return made
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
-    """A store with `tiny-1`, untrained: two segmenters, of which `second` is the fast one."""
-    torch.manual_seed(0)
-    store = ModelStore(tmp_path_factory.mktemp("models"))
-    drafts = []
-    for name, classes in (("first", 4), ("second", 4), ("where", 2)):
-        spec = NetworkSpec.from_dict({"features": [6, 10], "classes": classes})
-        seen = Preparation(spacing_mm=2.0, size=SIZE).to_dict()
-        role = "segmenter" if classes == 4 else "locator"
-        drafts.append(Draft(name, role, spec, get_weights(build(spec)), seen))
-    origin = {"config": {"data": {"seed": 5}, "augmentation": None}}
-    store.publish(
-        "tiny-1",
-        drafts,
-        provenance={"runs": {name: origin for name in ("first", "second", "where")}},
-        metrics={"validation": {"first": {"dice": {"LV": 0.5}}, "second": {"dice": {"LV": 0.4}}}},
-        fast="second",
-    )
-    return store
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from cinelabel.learning.corrections import Examples
 from cinelabel.learning.data import SliceCache
 from cinelabel.learning.finetune import finetune
 from cinelabel.learning.losses import dice_cross_entropy, marginal_logits
-from cinelabel.learning.methods import METHODS, AllLayers
+from cinelabel.learning.methods import AllLayers
 from cinelabel.learning.publication import candidate_name, publish_candidate
+from cinelabel.learning.rivals import METHODS
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.learning.tuned import VALIDATION, MixedBatches, Tuned, score
 from cinelabel.models.store import ModelStore

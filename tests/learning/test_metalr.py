@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 from cinelabel.core.errors import InputError
-from cinelabel.learning.metalr import CEILING, MetaLR, MetaSettings
+from cinelabel.learning.config import MetaSettings
+from cinelabel.learning.losses import deep_supervision_loss
+from cinelabel.learning.metalr import MetaLR
+from cinelabel.networks import build
 from torch import nn
 from torch.func import functional_call
 
@@ -61,8 +64,9 @@ def batch(seed: int) -> Callable[[Any], torch.Tensor]:
 
 def parts(options: dict[str, Any], hyper_rate: float = 0.0) -> tuple[nn.Sequential, MetaLR]:
     network = small_network()
-    settings = MetaSettings(hyper_rate=hyper_rate, head=0.3, others=0.2, ceiling=1.0, **options)
-    return network, MetaLR(network, groups_of(network), settings)
+    known = {key: value for key, value in options.items() if key != "clip"}
+    settings = MetaSettings(hyper_rate=hyper_rate, head=0.3, others=0.2, ceiling=1.0, **known)
+    return network, MetaLR(network, groups_of(network), settings, clip=options.get("clip"))
 
 
 def loss_after_step(options: dict[str, Any], rates: dict[str, float], before: int) -> float:
@@ -75,8 +79,8 @@ def loss_after_step(options: dict[str, Any], rates: dict[str, float], before: in
         group["lr"] = rates[name]
     meta.optimizer.zero_grad()
     batch(1)(network).backward()
-    if meta.settings.clip is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), meta.settings.clip)
+    if meta.clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), meta.clip)
     meta.optimizer.step()
     after = {**buffers, **dict(network.named_parameters())}
     # statistics of the training pass belong to the look-ahead as well
@@ -182,6 +186,58 @@ def test_the_look_ahead_leaves_weights_and_running_statistics_alone() -> None:
     assert all(torch.equal(seen[0][name], tensor) for name, tensor in twin.state_dict().items())
 
 
+class Shared(nn.Module):
+    """A layer registered twice, as in nnU-Net's blocks, and a weight that two layers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(5, 5, dtype=torch.float64)
+        self.again = nn.Sequential(self.first, nn.Tanh())
+        self.last = nn.Linear(5, 5, bias=False, dtype=torch.float64)
+        self.last.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.again(x))
+
+
+def test_layers_registered_twice_and_shared_weights_are_looked_ahead_to_and_left_alone() -> None:
+    network = Shared()
+    before = {name: (id(p), p.clone()) for name, p in network.named_parameters()}
+    meta = MetaLR(network, {"head": list(network.parameters())}, MetaSettings(head=0.1))
+    gradient = meta.step(batch(1), batch(2)).gradients["head"]
+    assert {name: id(p) for name, p in network.named_parameters()} == {
+        name: identity for name, (identity, _) in before.items()
+    }
+    assert id(network.last.weight) == id(network.first.weight) == id(network.again[0].weight)
+
+    def ahead(rate: float) -> float:
+        twin = Shared()
+        batch(1)(twin).backward()
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.sub_(parameter.grad, alpha=rate)
+        return batch(2)(twin).item()
+
+    assert gradient == pytest.approx((ahead(0.1 + 1e-6) - ahead(0.1 - 1e-6)) / 2e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["nnunet2d", "nnunet3d", "swin_unetr", "swin_unet"])
+def test_a_step_of_every_family_moves_its_own_weights_and_judges_every_group(family: str) -> None:
+    network = build(f"{family}-compact")
+    side = network.spec.size or 64
+    depth = (4,) if network.spec.dimensions == 3 else ()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 1, *depth, side, side, generator=generator)
+    labels = torch.randint(0, 4, (1, *depth, side, side), generator=generator)
+    identities = [id(p) for p in network.parameters()]
+    meta = MetaLR(network, network.layer_groups())
+    done = meta.step(*[lambda forward: deep_supervision_loss(forward(images), labels)] * 2)
+    assert [id(p) for p in network.parameters()] == identities
+    assert all(gradient != 0 for gradient in done.gradients.values())
+    assert done.validation_loss < done.training_loss
+
+
 def test_rates_stay_within_their_bounds() -> None:
     network = small_network()
     settings = MetaSettings(step="literal", hyper_rate=100.0, floor=1e-4, ceiling=0.02)
@@ -195,7 +251,7 @@ def test_the_first_rates_are_the_papers() -> None:
     network = small_network()
     meta = MetaLR(network, groups_of(network))
     assert meta.rates == {"stem": 0.001, "middle": 0.001, "head": 0.01}
-    assert MetaSettings().largest == CEILING["sgd"] == 0.1
+    assert MetaSettings().largest == 0.1
     assert MetaSettings(optimiser="adamw").largest == 0.01
 
 

@@ -188,10 +188,55 @@ class ScheduleConfig(_Section):
     warmup: float = Field(default=0.1, ge=0, lt=1)
 
 
+class MetaSettings(_Section):
+    """MetaLR (Chen et al. 2022): what the paper and its code fix, and what they leave open.
+
+    optimiser: sgd, of which the rates' gradients are exact, or adamw, the outer step of the
+        authors' code.
+    step: `proportional`, alpha (1 - beta h) as in their code, or `literal`, alpha - eta h
+        (equation 3), h being the gradient of the validation loss in the rate alpha.
+    hyper_rate: beta, or eta.
+    head, others: the first rates (section 3.2).
+    floor, ceiling: bounds of the rates (section 2.2 has the floor); ceiling None: 0.1 with sgd,
+        0.01 with adamw.
+    momentum, nesterov: of sgd.
+    """
+
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    step: Literal["proportional", "literal"] = "proportional"
+    hyper_rate: float = Field(default=0.1, ge=0)
+    head: float = Field(default=0.01, gt=0)
+    others: float = Field(default=0.001, gt=0)
+    floor: float = Field(default=1e-6, gt=0)
+    ceiling: float | None = Field(default=None, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _bounds_hold_something(self) -> MetaSettings:
+        if self.floor > self.largest:
+            raise ValueError(f"no rate lies between {self.floor:g} and {self.largest:g}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum")
+        return self
+
+    @property
+    def largest(self) -> float:
+        """The ceiling that holds."""
+        if self.ceiling is not None:
+            return self.ceiling
+        return 0.1 if self.optimiser == "sgd" else 0.01
+
+
 class FinetuneConfig(_Section):
     """A fine-tuning run: one member of a model version learns from readers' labels.
 
     model, member: which; the version in use and its fast member when None.
+    method: what learns, and at which rate (`learning.rivals`); `lr` is the one rate of all but
+        metalr, which `meta` describes.
+    frozen: layers m to n that stay, counted from 1, of the method bi-directional; layer-wise, m is
+        1. `reading` says what depth means, `block` how many layers count as one (`learning.depth`).
     replay: share of each batch that is phantom slices, against forgetting; of `replay_count`
         different ones.
     steps, minutes: whichever ends first; preparing, scoring and publishing come on top.
@@ -201,7 +246,20 @@ class FinetuneConfig(_Section):
     name: Annotated[str, AfterValidator(_as_identifier)]
     model: str | None = None
     member: str | None = None
-    method: Literal["all"] = "all"
+    method: Literal[
+        "all",
+        "last",
+        "layer-wise",
+        "bi-directional",
+        "contracting",
+        "random-encoder",
+        "autolr",
+        "metalr",
+    ] = "all"
+    meta: MetaSettings = MetaSettings()
+    frozen: tuple[int, int] | None = None
+    reading: Literal["I1", "I2"] = "I1"
+    block: int = Field(default=1, ge=1)
     lr: float = Field(default=2e-4, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     steps: int = Field(default=300, ge=1, le=100_000)
@@ -217,6 +275,15 @@ class FinetuneConfig(_Section):
     checkpoint_every: int = Field(default=50, ge=1)
     workers: int = Field(default=2, ge=1, description="processes that make the phantom slices")
     threads: int | None = Field(default=None, ge=1, description="torch threads; none: all cores")
+
+    @model_validator(mode="after")
+    def _frozen_layers_fit(self) -> FinetuneConfig:
+        by_depth = ("layer-wise", "bi-directional")
+        if (self.frozen is not None) != (self.method in by_depth):
+            raise ValueError(f"frozen belongs to the methods {' and '.join(by_depth)}")
+        if self.method == "layer-wise" and self.frozen is not None and self.frozen[0] != 1:
+            raise ValueError("layer-wise, the frozen layers begin with the first")
+        return self
 
 
 class TrainConfig(_Section):

@@ -29,8 +29,8 @@ from cinelabel.learning.data import SliceCache, open_cache, prefetched
 from cinelabel.learning.loop import AveragedWeights, Interruption
 from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
 from cinelabel.learning.metalr import Forward, Objective
-from cinelabel.learning.methods import METHODS
 from cinelabel.learning.publication import candidate_name, publish_candidate
+from cinelabel.learning.rivals import METHODS
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
 from cinelabel.learning.tuned import CLASSES, VALIDATION, Batch, MixedBatches, Tuned, score
 from cinelabel.models.store import ModelStore
@@ -123,6 +123,8 @@ def finetune(
         InputError, OutputError: naming a file.
     """
     store, report = store or ModelStore(), report or (lambda state: None)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     folder = RunFolder(run)
     with folder.alone():
         if folder.finished:
@@ -138,8 +140,6 @@ def finetune(
         network = member.network()
         before = score(network, plan.held_out, member, problems)
         dice = before.mean if before else None
-        if config.threads:
-            torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         batches = MixedBatches(training, phantoms, config, member.augment, member.finish)
         loop = _Loop(config, folder, network, batches, member.loss, report, dice)

@@ -18,64 +18,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
 from cinelabel.core.errors import InputError
+from cinelabel.learning.config import MetaSettings
+from cinelabel.learning.depth import HEAD
 
 Forward = Callable[[torch.Tensor], Any]
 """A network at some weights: images to logits."""
 Objective = Callable[[Forward], torch.Tensor]
 """The loss of one batch, a scalar, as a function of the network that labels it."""
-
-HEAD = "head"
-CEILING = {"sgd": 0.1, "adamw": 1e-2}
-
-
-@dataclass(frozen=True)
-class MetaSettings:
-    """What the paper and its code fix, and what they leave open.
-
-    Attributes:
-        optimiser: "sgd" (exact) or "adamw" (the outer step of the authors' code).
-        step: "proportional", alpha (1 - beta h) as published, or "literal", alpha - eta h
-            (equation 3), h being the gradient of the validation loss in the rate.
-        hyper_rate: beta, or eta.
-        head, others: the first rates (section 3.2).
-        floor: the least rate (section 2.2).
-        ceiling: the largest; None for 0.1 with SGD and 0.01 with AdamW.
-        momentum, nesterov: of SGD.
-        weight_decay: of either.
-        clip: largest norm of the training gradient, None for no clipping.
-    """
-
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    step: Literal["proportional", "literal"] = "proportional"
-    hyper_rate: float = 0.1
-    head: float = 0.01
-    others: float = 0.001
-    floor: float = 1e-6
-    ceiling: float | None = None
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    clip: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.floor <= self.largest:
-            raise InputError(f"rates between {self.floor:g} and {self.largest:g} do not exist")
-        if self.hyper_rate < 0:
-            raise InputError(
-                f"a hyper rate of {self.hyper_rate:g} would turn away from the minimum"
-            )
-
-    @property
-    def largest(self) -> float:
-        """The ceiling that holds."""
-        return CEILING[self.optimiser] if self.ceiling is None else self.ceiling
 
 
 @dataclass(frozen=True)
@@ -107,14 +63,18 @@ class MetaLR:
         groups: Mapping[str, Sequence[nn.Parameter]],
         settings: MetaSettings | None = None,
         rates: Mapping[str, float] | None = None,
+        clip: float | None = None,
     ) -> None:
         """Take a network, its layer groups (`Network.layer_groups`) and perhaps first rates.
+
+        `clip` is the largest norm of the training gradient, None for no clipping.
 
         Raises:
             InputError: a parameter lies in two groups, or a first rate in none.
         """
         self.network = network
         self.settings = settings or MetaSettings()
+        self.clip = clip
         self._names = [name for name, parameters in groups.items() if parameters]
         members = [parameter for name in self._names for parameter in groups[name]]
         if len({id(parameter) for parameter in members}) != len(members):
@@ -128,7 +88,7 @@ class MetaLR:
                 for name in self._names
             ]
         )
-        called = {id(parameter): name for name, parameter in network.named_parameters()}
+        called = _names(network)
         self._called = [[called[id(p)] for p in groups[name]] for name in self._names]
 
     @property
@@ -149,8 +109,8 @@ class MetaLR:
         self.optimizer.zero_grad(set_to_none=True)
         loss = training(self.network)
         loss.backward()
-        if self.settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         directions = self._directions()
         ahead, gradients = self._look_ahead(directions, validation)
         if not (math.isfinite(loss.item()) and math.isfinite(ahead)):
@@ -217,28 +177,38 @@ class MetaLR:
         self, directions: Sequence[Sequence[torch.Tensor | None]], validation: Objective
     ) -> tuple[float, list[float]]:
         """The validation loss at the look-ahead weights, and its gradient in each rate."""
-        ahead: dict[str, torch.Tensor] = {}
-        for names, group, moves in zip(
-            self._called, self.optimizer.param_groups, directions, strict=True
+        weights = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        ahead, owners, taken = [], [], []
+        for number, (group, moves) in enumerate(
+            zip(self.optimizer.param_groups, directions, strict=True)
         ):
-            for name, parameter, move in zip(names, group["params"], moves, strict=True):
-                if move is not None:
-                    moved = torch.sub(parameter.detach(), move, alpha=group["lr"])
-                    ahead[name] = moved.requires_grad_()
-        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        weights = {**buffers, **ahead}
-        loss = validation(lambda images: functional_call(self.network, weights, (images,)))
-        found = torch.autograd.grad(loss, list(ahead.values()), allow_unused=True)
-        slopes = dict(zip(ahead, found, strict=True))
-        totals = [
-            sum(
-                (
-                    -torch.sum(slope.double() * move.double()).item()
-                    for name, move in zip(names, moves, strict=True)
-                    if move is not None and (slope := slopes[name]) is not None
-                ),
-                0.0,
-            )
-            for names, moves in zip(self._called, directions, strict=True)
-        ]
+            for names, parameter, move in zip(
+                self._called[number], group["params"], moves, strict=True
+            ):
+                if move is None:
+                    continue
+                moved = torch.sub(parameter.detach(), move, alpha=group["lr"]).requires_grad_()
+                weights.update(dict.fromkeys(names, moved))
+                ahead.append(moved)
+                owners.append(number)
+                taken.append(move)
+        # Every place of a shared weight is named here; tying them once more would leave the
+        # look-ahead's weights behind in modules that are registered twice.
+        loss = validation(
+            lambda images: functional_call(self.network, weights, (images,), tie_weights=False)
+        )
+        slopes = torch.autograd.grad(loss, ahead, allow_unused=True)
+        totals = [0.0] * len(self._names)
+        for number, move, slope in zip(owners, taken, slopes, strict=True):
+            if slope is not None:
+                totals[number] -= torch.sum(slope.double() * move.double()).item()
         return loss.item(), totals
+
+
+def _names(network: nn.Module) -> dict[int, list[str]]:
+    """Of every parameter, by identity, the places where it is registered; modules count once."""
+    found: dict[int, list[str]] = {}
+    for prefix, module in network.named_modules():
+        for name, parameter in module.named_parameters(prefix, recurse=False):
+            found.setdefault(id(parameter), []).append(name)
+    return found

@@ -7,9 +7,8 @@ looks ahead can ask about weights that the network does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -90,12 +89,6 @@ class AllLayers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Method`."""
         self.optimiser.load_state_dict(state)
-
-
-METHODS: Mapping[str, Callable[[Network, FinetuneConfig], Method]] = MappingProxyType(
-    {"all": AllLayers}
-)
-"""By the names of `FinetuneConfig.method`."""
 
 
 def diverged() -> RunError:
