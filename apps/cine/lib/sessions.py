@@ -126,7 +126,9 @@ def _require_images(files: Sequence[tuple[str, Path]]) -> None:
         raise InputError("a session needs an image")
     for name, path in files:
         if path.stat().st_size == 0:
-            raise InputError("is empty", where=Path(name).name)
+            raise InputError(
+                "has zero bytes", where=Path(name).name, remedy="Save and send it again"
+            )
     nifti = [name for name, _ in files if SUFFIX.search(name)]
     if nifti and len(files) > 1:
         raise InputError("a session is one NIfTI file or the DICOM files of one study")

@@ -132,10 +132,11 @@ def _ours(_: Request, error: Exception) -> JSONResponse:
 
 def _monailabel(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MONAILabelException)
+    sentence = error.msg.rstrip(". ") + "."
     if isinstance(error, (ImageNotFoundException, LabelNotFoundException)):
-        return answer(404, error.msg)
+        return answer(404, sentence)
     asked = error.error in (MONAILabelError.INVALID_INPUT, MONAILabelError.APP_INIT_ERROR)
-    return answer(400 if asked else 500, error.msg)
+    return answer(400 if asked else 500, sentence)
 
 
 def _validation(_: Request, error: Exception) -> JSONResponse:
