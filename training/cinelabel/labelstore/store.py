@@ -35,7 +35,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cinelabel.core.errors import ConflictError, InputError, OutputError
+from cinelabel.core.errors import CineLabelError, ConflictError, InputError, OutputError
 from cinelabel.core.files import flush_to_disk, output_error, sha256, write_json, write_text
 from cinelabel.core.grid import Grid
 from cinelabel.core.review import ReviewRecord
@@ -497,8 +497,10 @@ class LabelStore:
                     yield change
                     index.commit()
             except BaseException as error:
-                if change is not None and change.placed:
-                    self._undo(image_id, change)
+                if change is not None and not self._may_have_happened(change, error):
+                    for path in reversed(change.placed):
+                        with contextlib.suppress(OSError):
+                            path.unlink(missing_ok=True)
                 if isinstance(error, DamagedIndexError):
                     self._repair()
                     raise OutputError(
@@ -518,14 +520,19 @@ class LabelStore:
         index.begin()
         return index
 
-    def _undo(self, image_id: str, change: Change) -> None:
-        """Remove the files of a change that failed. What cannot be told is left to be settled."""
-        with contextlib.suppress(OSError, OutputError, DamagedIndexError):
+    def _may_have_happened(self, change: Change, error: BaseException) -> bool:
+        """Whether a change was committed although an error ended it.
+
+        Errors of the index mean that it was not. An interruption may come right after the commit;
+        where that cannot be told the files stay, to be settled later.
+        """
+        if isinstance(error, (CineLabelError, DamagedIndexError)):
+            return False
+        try:
             with opened(self._index) as index:
-                if index.case(image_id).sequence > change.case.sequence:
-                    return
-            for path in reversed(change.placed):
-                path.unlink(missing_ok=True)
+                return index.case(change.case.image).sequence > change.case.sequence
+        except (OutputError, DamagedIndexError):
+            return True
 
     def _read(self, question: Callable[[Index], T]) -> T:
         """Ask the index, making it anew if it turns out to be damaged."""
