@@ -24,7 +24,9 @@ def run(code: str) -> Any:
 
 
 START = "import json, sys\nfrom cinelabel.serving import standins\n"
-HEAVY = "sorted({m.partition('.')[0] for m in sys.modules} & {'torch', 'monai', 'torchvision'})"
+HEAVY = (
+    "sorted({m.partition('.')[0] for m in sys.modules} & {'torch', 'monai', 'SimpleITK', 'itk'})"
+)
 
 
 def test_the_app_class_comes_without_torch_and_monai() -> None:
@@ -42,7 +44,7 @@ import monailabel.utils.others.generic as generic
 devices = generic.device_list()          # asks torch for its devices
 import numpy, torch
 from monai.data import MetaTensor
-import monai.bundle.scripts, monai.data.image_writer, monai.handlers
+import monai.bundle.scripts, monai.data.image_writer, monai.handlers, itk, pydicom_seg, SimpleITK
 real = [sys.modules[name] for name in standins.NAMES]
 print(json.dumps({{
     "devices": devices,

@@ -32,7 +32,7 @@ class Patience:
     """Seconds to wait for a server that starts (mostly imports) and for one that ends."""
 
     start_s: float = 300.0
-    poll_s: float = 0.2
+    poll_s: float = 0.05
     stop_s: float = 4.8
 
 
@@ -219,7 +219,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 def _answers(url: str) -> bool:
     """Whether a server answers there, with whatever; without any proxy."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # our own child, which is told nothing
     context.verify_mode = ssl.CERT_NONE
     handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))

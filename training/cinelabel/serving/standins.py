@@ -1,6 +1,6 @@
-"""MONAI Label's app class without torch and MONAI, which a server on a CPU never computes with.
+"""MONAI Label's app class without torch, MONAI and ITK, which a server on a CPU does not use.
 
-MONAI Label 0.8.5 imports both (seconds, and most of a gigabyte) for functions that this server does
+MONAI Label 0.8.5 imports them (seconds, and most of a gigabyte) for functions that this server does
 not call. While it is imported, stand-ins take the place of just the names it asks for; afterwards
 they are gone from `sys.modules`, and one that is used all the same imports the real thing.
 """
@@ -32,8 +32,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "monai.handlers": ("CheckpointLoader",),
     "monai.transforms": ("LoadImage",),
     "monai.utils": ("optional_import",),
+    "SimpleITK": (),
+    "itk": (),
+    "pydicom_seg": (),
 }
-"""What importing `monailabel.interfaces.app` asks of torch and MONAI."""
+"""What importing `monailabel.interfaces.app` asks of heavy packages."""
 
 
 class StandIn:
@@ -65,7 +68,7 @@ class StandInModule(ModuleType):
 
 
 def import_monailabel() -> bool:
-    """Import MONAI Label's app class, without torch and MONAI if that is possible.
+    """Import MONAI Label's app class, without the heavy packages if that is possible.
 
     Returns whether it was done without them. Where it is not (another release, or something asked
     for that is not expected) a warning says so, and everything is imported as it is.
@@ -84,7 +87,7 @@ def import_monailabel() -> bool:
                 del sys.modules[name]
     else:
         reason = f"its version is {version}, not {MONAI_LABEL}"
-    logger.warning("MONAI Label is imported with torch and MONAI, which takes longer: %s", reason)
+    logger.warning("MONAI Label is imported with torch and MONAI, which takes longer: %s.", reason)
     importlib.import_module(APP_CLASS)
     return False
 
