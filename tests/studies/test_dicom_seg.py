@@ -94,6 +94,22 @@ def test_segments_carry_names_codes_and_the_model(cine, tmp_path):
     assert str(seg.ContentCreatorName).startswith("reader")
 
 
+@pytest.mark.parametrize(
+    ("info", "kind"),
+    [
+        (SegInfo("", "reader", None), "MANUAL"),
+        (SegInfo("", "reader", "phantom-1"), "SEMIAUTOMATIC"),
+        (SegInfo("", "reader", "phantom-1", version=0), "AUTOMATIC"),
+    ],
+)
+def test_the_object_tells_drawn_from_corrected_from_predicted(cine, tmp_path, info, kind):
+    write_seg(tmp_path / "s.dcm", some_labels((7, 5, 4)), dicom.phase_images(cine, 0), info)
+    told = {
+        item.SegmentAlgorithmType for item in pydicom.dcmread(tmp_path / "s.dcm").SegmentSequence
+    }
+    assert told == {kind}
+
+
 def test_the_same_labels_are_the_same_object_and_a_new_version_is_another(cine, tmp_path):
     images = dicom.phase_images(cine, 0)
     labels = some_labels((7, 5, 4))
@@ -156,11 +172,16 @@ def test_a_segment_of_another_organ_is_refused(cine, tmp_path):
 )
 @pytest.mark.parametrize("model", ["phantom-1", None])
 @pytest.mark.parametrize("empty", [False, True])
-def test_dciodvfy_finds_no_error(cine, tmp_path, model, empty):
+def test_an_outside_judge_finds_no_error_and_no_warning(cine, tmp_path, model, empty):
     labels = np.zeros((7, 5, 4), np.uint8) if empty else some_labels((7, 5, 4))
-    info = SegInfo("labels", "reader", model)
-    write_seg(tmp_path / "seg.dcm", labels, dicom.phase_images(cine, 0), info)
-    run = subprocess.run(["dciodvfy", tmp_path / "seg.dcm"], capture_output=True, text=True)
-    lines = (run.stdout + run.stderr).splitlines()
-    assert "Segmentation" in lines[0]
-    assert [line for line in lines if line.startswith("Error")] == []
+    images = dicom.phase_images(cine, 0)
+    write_seg(tmp_path / "seg.dcm", labels, images, SegInfo("labels", "reader", model))
+    alone = said_by("dciodvfy", tmp_path / "seg.dcm")
+    assert alone[0] == "Segmentation"
+    among = said_by("dcentvfy", tmp_path / "seg.dcm", *(image.path for image in images))
+    assert [line for line in alone + among if line.startswith(("Error", "Warning"))] == []
+
+
+def said_by(program: str, *files: Path) -> list[str]:
+    run = subprocess.run([program, *map(str, files)], capture_output=True, text=True)
+    return (run.stdout + run.stderr).splitlines()

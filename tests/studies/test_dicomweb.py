@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -201,6 +203,33 @@ def test_a_stack_that_was_lost_comes_again_and_one_of_another_server_goes(
     assert report.removed == ("0123456789-1-abcd",)
 
 
+DOWNLOAD = """
+import sys
+from pathlib import Path
+from cinelabel.studies.dicomweb import Mirror
+from cinelabel.studies.pacs import Credentials
+url, user, password, folder = sys.argv[1:]
+print(Mirror(url, Path(folder), credentials=Credentials(user, password), settle_s=0).sync())
+"""
+
+
+def test_a_process_killed_while_it_downloads_leaves_whole_stacks_only(
+    orthanc, make_study, tmp_path
+):
+    files = dicom.write_cine(tmp_path / "cine", make_study((7, 5, 8, 12), trigger_times_ms=None))
+    orthanc.upload(files)
+    folder = tmp_path / "mirror"
+    command = [sys.executable, "-c", DOWNLOAD, orthanc.dicomweb, orthanc.user, orthanc.password]
+    for least in (20, 60):
+        with subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE) as process:
+            wait_until(lambda least=least: len(list(folder.glob(".incoming/*/*/*.dcm"))) >= least)
+            process.kill()
+        assert find_sources(folder) == []
+        assert len(list(folder.glob(".incoming/*/*/*.dcm"))) >= least
+    (name,) = mirror_of(orthanc, folder).sync().stacks
+    assert studies.load(folder / name / name).frames.shape == (7, 5, 8, 12)
+
+
 def test_watching_notices_a_new_study_and_ends_when_told(orthanc, mirror, make_study, tmp_path):
     stop = threading.Event()
     thread = threading.Thread(target=mirror.watch, args=(0.05, stop))
@@ -234,20 +263,23 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "sunnybr
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the examinations of ../shared/data are not here")
-@pytest.mark.parametrize("case", ["SC-HF-I-1", pytest.param("SC-HF-I-4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("phases", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", ["SC-HF-I-1", "SC-HF-I-4"])
 def test_a_real_examination_comes_through_with_every_voxel_and_takes_its_labels(
-    orthanc, mirror, case, tmp_path
+    orthanc, mirror, case, phases, tmp_path
 ):
     """Anonymised: UIDs against the standard, no date, a frame of reference for each image."""
-    orthanc.upload([path for path in (DATA / case / "dicom").rglob("*") if path.is_file()])
+    original = DATA / case / "dicom"
+    for phase in range(phases):
+        orthanc.upload([image.path for image in dicom.phase_images(original, phase)])
     report = mirror.sync()
     assert report.problems == ()
     (source,) = find_sources(mirror.folder)
-    ours, theirs = studies.load(source), studies.load(DATA / case / "dicom")
-    np.testing.assert_array_equal(ours.frames, theirs.frames)
+    ours, theirs = studies.load(source), studies.load(original)
+    np.testing.assert_array_equal(ours.frames, theirs.frames[..., :phases])
     assert ours.grid.difference(theirs.grid) is None
     labels = np.random.default_rng(0).integers(0, 4, ours.grid.shape).astype(np.uint8)
-    images = dicom.phase_images(source, 3)
+    images = dicom.phase_images(source, 2)
     uid = write_seg(tmp_path / "seg.dcm", labels, images, SegInfo("labels", "reader", None))
     pacs = Pacs(orthanc.dicomweb, Credentials(orthanc.user, orthanc.password))
     pacs.store(tmp_path / "seg.dcm")

@@ -52,7 +52,7 @@ class SegInfo:
         who: name of the reader who submitted the labels.
         model: version of the model whose labels the reader corrected, None for hand-drawn ones.
         frame: cardiac phase, counted from 0.
-        version: of the labels; another version is another object.
+        version: of the labels, another is another object; 0 for a prediction nobody has seen yet.
     """
 
     description: str
@@ -134,7 +134,7 @@ def _segmentation(labels: np.ndarray, images: Sequence[Instance], info: SegInfo)
                 source_images=sources,
                 pixel_array=labels.transpose(2, 1, 0).astype(np.uint8),
                 segmentation_type="BINARY",
-                segment_descriptions=[_description(s, info.model) for s in STRUCTURES],
+                segment_descriptions=[_description(s, info) for s in STRUCTURES],
                 series_instance_uid=generate_uid(entropy_srcs=[*entropy, "series"]),
                 series_number=_SERIES_NUMBER + info.frame,
                 sop_instance_uid=generate_uid(entropy_srcs=[*entropy, "instance"]),
@@ -144,7 +144,9 @@ def _segmentation(labels: np.ndarray, images: Sequence[Instance], info: SegInfo)
                 software_versions=__version__,
                 device_serial_number="1",
                 content_label="CINELABEL",
-                content_description=f"Label version {info.version}",
+                content_description=f"Label version {info.version}"
+                if info.version
+                else "Prediction",
                 content_creator_name=_person(info.who),
                 series_description=" ".join(info.description.split())[:64],
                 pixel_measures=PixelMeasuresSequence(
@@ -206,23 +208,25 @@ def _name_true_series(seg: Dataset, images: Sequence[Instance], sources: list[Da
     seg.ReferencedSeriesSequence = list(series.values())
 
 
-def _description(structure: Structure, model: str | None) -> Any:
+def _description(structure: Structure, info: SegInfo) -> Any:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentDescription
     from highdicom.sr import CodedConcept as Code
+
+    kind = "AUTOMATIC" if info.version == 0 else "SEMIAUTOMATIC"
 
     def coded(concept: CodedConcept) -> Any:
         return Code(concept.value, concept.scheme, concept.meaning)
 
     algorithm = None
-    if model is not None:
-        algorithm = AlgorithmIdentificationSequence("CineLabel", coded(_FAMILY), version=model)
+    if info.model is not None:
+        algorithm = AlgorithmIdentificationSequence("CineLabel", coded(_FAMILY), info.model)
     return SegmentDescription(
         segment_number=structure.value,
         segment_label=structure.name,
         segmented_property_category=coded(_CATEGORY),
         segmented_property_type=coded(structure.code),
-        algorithm_type="MANUAL" if model is None else "SEMIAUTOMATIC",
+        algorithm_type="MANUAL" if algorithm is None else kind,
         algorithm_identification=algorithm,
     )
 
