@@ -6,15 +6,18 @@ Reading the study, comparing the members and writing the label happen outside th
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import anyio
 import numpy as np
 from cinelabel import studies
 from cinelabel.core.errors import CineLabelError, InputError
@@ -22,7 +25,7 @@ from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.models.store import ModelStore
 from cinelabel.segmentation import Segmentation, Segmenter
 from cinelabel.segmentation.disagreement import disagreement, summary
-from cinelabel.studies import Study
+from cinelabel.studies import Study, nifti
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.progress import ProgressBoard, Tracker
@@ -46,6 +49,10 @@ IGNORED: Mapping[str, tuple[type, ...]] = {
 }
 """Parameters that clients of MONAI Label send; the answer is the same without them."""
 PREDICTED = "original"
+SPARE_THREADS = 8
+"""Besides those of waiting requests: the one that has the device, some that write labels."""
+LARGEST_BYTES = 2 * 2**30
+"""Of the voxels of an image that a client brings along, as float32."""
 NO_SEG = "DICOM SEG is written for a frame of a served DICOM study alone"
 
 
@@ -74,6 +81,23 @@ class Source:
 
     read: Callable[[], Study]
     case: Case | None = None
+
+
+def read_brought(path: Path) -> Study:
+    """An image that a client brought along: a NIfTI file or a folder of DICOM files.
+
+    Raises:
+        InputError: it cannot be read, or its header announces more than `LARGEST_BYTES`.
+    """
+    if path.is_file():
+        shape, _ = nifti.peek(path)
+        if 4 * math.prod(shape) > LARGEST_BYTES:
+            raise InputError(
+                f"holds {4 * math.prod(shape) / 2**30:.1f} GB of voxels, "
+                f"{LARGEST_BYTES / 2**30:.0f} GB are read at most",
+                where=path.name,
+            )
+    return studies.load(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +146,8 @@ def read_wanted(params: Mapping[str, Any], fast: bool) -> Wanted:
 class SegmentationTask(InferTask):
     """The model `cine`: the networks, the queue before them, and the progress of its requests.
 
-    Clients show `fast` among the options, as the server was started.
+    Whoever waits does so in one of `threads`, which no other endpoint needs. Clients show `fast`
+    among the options, as the server was started.
     """
 
     def __init__(self, model: str | None, device: str, fast: bool = False) -> None:
@@ -137,6 +162,7 @@ class SegmentationTask(InferTask):
         self.fast = fast
         self.queue = DeviceQueue(device)
         self.board = ProgressBoard()
+        self.threads = anyio.CapacityLimiter(self.queue.limit + SPARE_THREADS)
         self._model = model
         self._device = device
         self._segmenter: Segmenter | None = None
@@ -149,7 +175,8 @@ class SegmentationTask(InferTask):
         params = {k: v for k, v in request.items() if k not in ("image", "model", "description")}
         wanted = read_wanted(params, self.fast)
         with self.admit(wanted.request_id, "local") as tracker:
-            result = self.run(Source(lambda: studies.load(request["image"])), wanted, tracker)
+            source = Source(partial(studies.load, request["image"]))
+            result = self.run(source, wanted, tracker)
         handle, path = tempfile.mkstemp(suffix=".nii.gz", prefix="cinelabel-")
         os.close(handle)
         studies.save_label(path, result.segmentation.labels, result.study)

@@ -33,11 +33,12 @@ from lib.infer import (
     dicom_seg_file,
     facts,
     label_file,
+    read_brought,
     read_wanted,
     uncertainty_file,
 )
 from lib.progress import Tracker
-from lib.queue import WAITING_LIMIT, CancelledError, QueueFullError
+from lib.queue import CancelledError, QueueFullError
 from lib.services import Parts, Services
 from lib.uploads import read_params, received
 
@@ -46,8 +47,6 @@ router = APIRouter(prefix="/infer", tags=["Infer"])
 Output = Literal["image", "json", "all", "dicom_seg"]
 MODEL = "cine"
 GZIP = "application/gzip"
-THREADS = anyio.CapacityLimiter(WAITING_LIMIT + 8)
-"""For those that wait, the one that has the device, and some that write their labels."""
 
 
 @router.post("/{model}", summary="Segment an image", response_class=Response)
@@ -75,7 +74,7 @@ async def infer(
 
     def work(tracker: Tracker) -> Response:
         with received(parts.uploads, [file] if file else [], "image") as paths:
-            found = source or Source(partial(studies.load, paths[0]))
+            found = source or Source(partial(read_brought, paths[0]))
             before = _image_state(parts, found.case) if wanted.save_label else None
             result = parts.segmentation.run(found, wanted, tracker)
         told, label = facts(result, tracker), label_file(result)
@@ -89,7 +88,7 @@ async def infer(
 
     try:
         with parts.segmentation.admit(wanted.request_id, caller.who()) as tracker:
-            return await _watched(http, tracker, work)
+            return await _watched(http, parts.segmentation.threads, tracker, work)
     except QueueFullError as error:
         return answer(503, str(error), "busy", {"Retry-After": str(error.retry_after_s)})
     except CancelledError as error:
@@ -102,7 +101,7 @@ def _find(parts: Services, image: str, session_id: str, wanted: Wanted) -> Sourc
         session = parts.sessions.get(session_id)
         if session is None:
             raise Refused(404, "There is no such session.")
-        return Source(partial(studies.load, parts.sessions.image(session)))
+        return Source(partial(read_brought, parts.sessions.image(session)))
     if not image:
         raise Refused(400, "Name an image or a session, or send a file.")
     case = parts.catalogue.find(image)
@@ -127,7 +126,10 @@ def _require_possible(
 
 
 async def _watched(
-    http: Request, tracker: Tracker, work: Callable[[Tracker], Response]
+    http: Request,
+    threads: anyio.CapacityLimiter,
+    tracker: Tracker,
+    work: Callable[[Tracker], Response],
 ) -> Response:
     """The outcome of the work, which is cancelled when the client goes away."""
 
@@ -139,7 +141,7 @@ async def _watched(
     watch = asyncio.create_task(cancel_when_gone())
     try:
         return await anyio.to_thread.run_sync(
-            work, tracker, limiter=THREADS, abandon_on_cancel=True
+            work, tracker, limiter=threads, abandon_on_cancel=True
         )
     except asyncio.CancelledError:
         tracker.ticket.cancel()  # the thread ends at the next phase
