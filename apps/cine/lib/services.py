@@ -67,9 +67,9 @@ class Services:
 
     def stop(self) -> None:
         """End what `start` began, within a few seconds."""
+        self.jobs.close()  # first: the process ends in any case soon, and jobs lose most by that
         if self.pacs is not None:
             self.pacs.stop()
-        self.jobs.close()
         self.catalogue.close()
 
     def problems(self) -> list[str]:
