@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +34,7 @@ from cinelabel.core.grid import Grid
 from cinelabel.core.measures import measure
 from cinelabel.models.store import ModelStore
 from cinelabel.segmentation import Segmentation, Segmenter
+from cinelabel.serving.tokens import Role, Tokens
 from cinelabel.studies import Study
 from lib.http.guard import Rules
 from lib.infer import SegmentationTask
@@ -92,6 +93,7 @@ class Networks:
 class Slow:
     """A real HTTP server in this process with such networks, and an image to send to it."""
 
+    application: Any
     url: str
     port: int
     task: SegmentationTask
@@ -99,20 +101,21 @@ class Slow:
     image: bytes
     pool: ThreadPoolExecutor
 
-    def send(self, request_id: str | None = None, **params: Any) -> httpx.Response:
+    def send(self, request_id: str | None = None, token: str = "", **params: Any) -> httpx.Response:
         asked = params if request_id is None else {**params, "request_id": request_id}
         return httpx.post(
             f"{self.url}/infer/cine",
             files={"file": ("image.nii.gz", self.image)},
             data={"params": json.dumps(asked)},
             params={"output": "json"},
+            headers=bearer(token),
             timeout=DEADLINE_S,
             trust_env=False,
         )
 
-    def submit(self, request_id: str) -> Future[httpx.Response]:
+    def submit(self, request_id: str, token: str = "") -> Future[httpx.Response]:
         """Send in the background; returns when the request has its place in the queue."""
-        future = self.pool.submit(self.send, request_id)
+        future = self.pool.submit(self.send, request_id, token)
         wait_until(lambda: self.task.board.find(request_id) is not None or future.done())
         return future
 
@@ -122,9 +125,12 @@ class Slow:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", timeout=DEADLINE_S, trust_env=False)
 
-    def cancel(self, request_id: str) -> httpx.Response:
+    def cancel(self, request_id: str, token: str = "") -> httpx.Response:
         return httpx.delete(
-            f"{self.url}/progress/{request_id}", timeout=DEADLINE_S, trust_env=False
+            f"{self.url}/progress/{request_id}",
+            headers=bearer(token),
+            timeout=DEADLINE_S,
+            trust_env=False,
         )
 
     def connect_and_leave(self, request_id: str, ready: Callable[[], bool]) -> None:
@@ -144,6 +150,10 @@ class Slow:
         )
         wait_until(ready)
         connection.close()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -176,7 +186,7 @@ def slow(
     application.state.rules = Rules()
     application.state.services = SimpleNamespace(segmentation=task, uploads=tmp_path / "uploads")
     with listening(application) as port, ThreadPoolExecutor(64) as pool:
-        yield Slow(f"http://127.0.0.1:{port}", port, task, networks, image, pool)
+        yield Slow(application, f"http://127.0.0.1:{port}", port, task, networks, image, pool)
         networks.let_pass(100)
 
 
@@ -371,6 +381,34 @@ def test_what_clients_of_monai_label_send_besides_is_accepted(slow: Slow) -> Non
     assert slow.send(**sent).status_code == 200
 
 
+def test_an_image_whose_header_announces_too_much_is_not_read(slow: Slow) -> None:
+    content = bytearray(gzip.decompress(slow.image))
+    content[40:48] = np.array([3, 30000, 30000, 3], "<i2").tobytes()  # dim of the NIfTI header
+    response = replace(slow, image=gzip.compress(bytes(content))).send()
+    assert response.status_code == 400
+    assert "10.1 GB of voxels" in response.json()["detail"]
+
+
+def test_only_who_asked_or_an_admin_cancels(slow: Slow, tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    anna, ben, chief = (tokens.add(f"{role.value}-1", role) for role in Role)
+    slow.application.state.rules = Rules(tokens)
+    futures = [slow.submit(f"r{number}", anna) for number in range(2)]
+    assert slow.cancel("r1", ben).status_code == 403
+    assert slow.cancel("r1", anna).status_code == 200
+    assert slow.cancel("r0", chief).status_code == 200
+    slow.networks.let_pass(1)
+    assert [future.result(DEADLINE_S).status_code for future in futures] == [409, 409]
+
+
+def test_monai_labels_own_call_writes_a_label(slow: Slow, tmp_path: Path) -> None:
+    slow.networks.let_pass(1)
+    label, answer = slow.task({"image": str(tmp_path / "image.nii.gz"), "model": "cine"})
+    assert studies.load_label(label)[0].all()
+    assert answer["label_names"] == {"LV": 1, "MYO": 2, "RV": 3}
+    Path(label).unlink()
+
+
 # From here on the server of `cinelabel serve`, with real networks.
 
 
@@ -436,45 +474,76 @@ def test_members_that_agree_disagree_nowhere(running: Any) -> None:
     assert post(running, "heart__t00", "json", fast=True).json()["disagreement"] is None
 
 
-def test_a_study_tells_its_progress_until_it_is_done(running: Any) -> None:
-    seen = []
-    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=running.url, trust_env=False) as http:
-        request = {"scope": "study", "fast": False, "request_id": "study-1"}
-        answer = pool.submit(post, running, "heart__t01", "json", **request)
-        while not answer.done():
-            response = http.get("/progress/study-1")
-            if response.status_code == 200:
-                seen.append(response.json())
-            threading.Event().wait(0.02)
-        told = http.get("/progress/study-1").json()
-    assert answer.result().json()["request_id"] == "study-1"
-    assert (told["state"], told["done"], told["total"]) == ("done", 6, 6)
-    under_way = [s for s in seen if s["state"] == "running" and s["done"]]
-    assert under_way
-    assert all(s["rate"] > 0 and s["seconds_left"] >= 0 for s in under_way)
-    assert [s["done"] for s in seen] == sorted(s["done"] for s in seen)
+@dataclass(frozen=True)
+class Watched:
+    """One request for a whole study, and what others were told while it ran."""
+
+    answer: dict[str, Any]
+    seconds: float
+    progress: list[dict[str, Any]]
+    info_s: list[float]
+    cases: list[dict[str, Any]]
 
 
-def test_info_is_answered_at_once_while_a_study_is_segmented(
-    running: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    took = []
+@pytest.fixture(scope="module")
+def watched(running: Any) -> Watched:
+    progress, info_s = [], []
+    asked = {"scope": "study", "fast": False, "request_id": "study-1"}
     with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=running.url, trust_env=False) as http:
         start = time.perf_counter()
-        answer = pool.submit(post, running, "heart__t01", "json", scope="study", fast=False)
+        answer = pool.submit(post, running, "heart__t01", "json", **asked)
         while not answer.done():
             before = time.perf_counter()
             assert http.get("/info/").status_code == 200
-            took.append(time.perf_counter() - before)
+            info_s.append(time.perf_counter() - before)
+            response = http.get("/progress/study-1")
+            if response.status_code == 200:
+                progress.append(response.json())
         seconds = time.perf_counter() - start
-    assert answer.result().status_code == 200
-    median = statistics.median(took)
+        progress.append(http.get("/progress/study-1").json())
+        cases = http.get("/cases/").json()["cases"]
+    return Watched(answer.result().json(), seconds, progress, info_s, cases)
+
+
+def test_a_study_tells_its_progress_until_it_is_done(watched: Watched) -> None:
+    assert watched.answer["request_id"] == "study-1"
+    last = watched.progress[-1]
+    assert (last["state"], last["done"], last["total"]) == ("done", 6, 6)
+    under_way = [told for told in watched.progress if told["state"] == "running" and told["done"]]
+    assert under_way
+    assert all(told["rate"] > 0 and told["seconds_left"] >= 0 for told in under_way)
+    steps = [told["done"] for told in watched.progress]
+    assert steps == sorted(steps)
+
+
+def test_info_is_answered_at_once_while_a_study_is_segmented(
+    watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    median, worst = statistics.median(watched.info_s), max(watched.info_s)
     with capsys.disabled():
         print(
-            f"\n{len(took)} /info/ during an inference of {seconds:.1f} s: "
-            f"median {1000 * median:.1f} ms, worst {1000 * max(took):.0f} ms"
+            f"\n{len(watched.info_s)} /info/ during an inference of {watched.seconds:.1f} s: "
+            f"median {1000 * median:.1f} ms, worst {1000 * worst:.0f} ms"
         )
     assert median < 0.05
+
+
+def test_a_segmented_study_has_its_phases_marked(watched: Watched) -> None:
+    found = {case["phase"]: case["frame"] for case in watched.cases if case["phase"]}
+    assert found == {"ED": watched.answer["ed"], "ES": watched.answer["es"]}
+
+
+def test_a_saved_label_is_the_prediction_of_its_image(running: Any) -> None:
+    assert post(running, "heart__t02", "json", save_label=True).status_code == 200
+    url = f"{running.url}/datastore/label"
+    found = {"label": "heart__t02", "tag": "original"}
+    label = httpx.get(url, params=found, timeout=60, trust_env=False)
+    answered = post(running, "heart__t02", "image").content
+    kept, again = (
+        nib.Nifti1Image.from_bytes(gzip.decompress(c)) for c in (label.content, answered)
+    )
+    assert np.array_equal(kept.dataobj, again.dataobj)
+    assert httpx.get(url, params={"label": "heart__t02"}, trust_env=False).status_code == 404
 
 
 def test_dicom_seg_is_refused_for_a_nifti_study(running: Any) -> None:
