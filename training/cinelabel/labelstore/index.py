@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from cinelabel.core.errors import OutputError
@@ -56,30 +57,17 @@ class CaseRow:
 
     def after(self, event: Event) -> CaseRow:
         """The case once the event has happened."""
-        state, newest = self.state, self.newest
+        row = replace(self, sequence=event.sequence)
         if event.kind == "lease_taken_over":
-            return CaseRow(
-                self.image,
-                state,
-                newest,
-                self.last,
-                event.sequence,
-                self.who,
-                self.time,
-                self.reason,
-            )
+            return row
+        row = replace(row, who=event.who, time=event.time, reason=event.text)
         if event.version is not None:
-            state, newest = "labelled", event.version
-        elif event.kind == "skipped":
-            state = "skipped"
-        elif event.kind == "reopened":
-            state = "open"
-        else:
-            state, newest = "open", 0
-        last = max(self.last, event.version or 0)
-        return CaseRow(
-            self.image, state, newest, last, event.sequence, event.who, event.time, event.text
-        )
+            return replace(row, state="labelled", newest=event.version, last=event.version)
+        if event.kind == "skipped":
+            return replace(row, state="skipped")
+        if event.kind == "reopened":
+            return replace(row, state="open")
+        return replace(row, state="open", newest=0)  # set aside
 
 
 class Index:
@@ -107,19 +95,9 @@ class Index:
             "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
             (event.image, event.sequence, event.version, event.stem, event.model_dump_json()),
         )
-        row = self.case(event.image).after(event)
         self._connection.execute(
             "INSERT OR REPLACE INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row.image,
-                row.state,
-                row.newest,
-                row.last,
-                row.sequence,
-                row.who,
-                row.time,
-                row.reason,
-            ),
+            astuple(self.case(event.image).after(event)),
         )
 
     def events(self, image: str) -> list[Event]:
@@ -146,19 +124,20 @@ class Index:
         rows = self._connection.execute("SELECT image FROM events WHERE version IS NOT NULL")
         return {image for (image,) in rows}
 
-    def states(self, now: str) -> dict[str, CaseState]:
-        """Every case of which something is known; leases that have run out do not count."""
+    def states(self, now: str, images: Iterable[str] | None = None) -> dict[str, CaseState]:
+        """Cases of which something is known, all or some; leases that have run out do not count."""
+        among = None if images is None else json.dumps(list(images))
         found = {
             image: CaseState(image, state, newest, None, who, time, reason)
             for image, state, newest, who, time, reason in self._connection.execute(
-                "SELECT image, state, newest, who, time, reason FROM cases"
+                "SELECT image, state, newest, who, time, reason FROM cases "
+                "WHERE ?1 IS NULL OR image IN (SELECT value FROM json_each(?1))",
+                (among,),
             )
         }
         for lease in self.leases(now):
             case = found.get(lease.image, CaseState(lease.image))
-            found[lease.image] = CaseState(
-                case.image, case.state, case.version, lease, case.who, case.time, case.reason
-            )
+            found[lease.image] = replace(case, lease=lease)
         return found
 
     def counts(self) -> dict[str, int]:

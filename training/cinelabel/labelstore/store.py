@@ -394,10 +394,11 @@ class LabelStore:
 
     def states(self, image_ids: Iterable[str] | None = None) -> dict[str, CaseState]:
         """Where cases stand: those named, or all of which something is known."""
-        found = self._read(lambda index: index.states(utc(self._clock())))
-        if image_ids is None:
+        wanted = None if image_ids is None else list(image_ids)
+        found = self._read(lambda index: index.states(utc(self._clock()), wanted))
+        if wanted is None:
             return found
-        return {image: found.get(image) or CaseState(image) for image in image_ids}
+        return {image: found.get(image) or CaseState(image) for image in wanted}
 
     def counts(self) -> dict[str, int]:
         """How many cases are "labelled" and "skipped", and how many "versions" are kept."""
