@@ -74,7 +74,7 @@ def until(what: Callable[[], object]) -> None:
 
 
 def ended(runner: JobRunner, job: Job) -> Job:
-    until(lambda: runner.job(job.id).state not in ("queued", "running"))
+    until(lambda: runner.job(job.id).has_ended)
     return runner.job(job.id)
 
 
@@ -290,7 +290,7 @@ def test_a_job_and_its_children_die_with_their_server(
     assert watcher.jobs()[0].state == "running"
     watcher.resume()
     job = ended(watcher, watcher.jobs()[0])
-    assert (job.state, job.crashes) == ("interrupted", 1)
+    assert (job.state, job.crashes) == ("failed", 1)
     assert "server ended" in str(job.error)
 
 
@@ -323,7 +323,7 @@ def test_a_resumable_job_goes_on_at_the_next_start_but_not_for_ever(
             kill(server)
     watcher.resume()
     job = ended(watcher, job)
-    assert (job.state, job.crashes) == ("interrupted", LIMITS.restarts + 1)
+    assert (job.state, job.crashes) == ("failed", LIMITS.restarts + 1)
     watcher.resume()
     assert watcher.job(job.id) == job
 
@@ -365,6 +365,17 @@ def test_a_stopped_server_leaves_its_job_to_the_next(
     assert second.job(job.id).result == {"starts": 2}
 
 
+def test_a_job_that_cannot_go_on_fails_when_its_server_stops(
+    make_runner: Callable[..., JobRunner],
+) -> None:
+    first = make_runner()
+    job = first.start("wait", {}, "anna")
+    pids(first, job)
+    first.close()
+    job = first.job(job.id)
+    assert (job.state, job.error) == ("failed", "It was stopped with its server.")
+
+
 def test_a_result_that_its_server_did_not_live_to_note_counts(
     tmp_path: Path, make_runner: Callable[..., JobRunner]
 ) -> None:
@@ -401,6 +412,8 @@ def test_states_are_whole_at_any_moment(runner: JobRunner) -> None:
 def test_damaged_files_of_one_job_do_not_hide_the_others(runner: JobRunner) -> None:
     broken = ended(runner, runner.start("echo", {"say": "a"}, "anna"))
     whole = ended(runner, runner.start("echo", {"say": "b"}, "anna"))
+    state = runner.folder / whole.id / "state.json"
+    until(lambda: json.loads(state.read_text())["state"] == "done")
     (runner.folder / broken.id / "state.json").write_text('{"state": ')
     again = JobRunner(runner.folder, LIMITS, KINDS)
     assert again.job(whole.id).state == "done"
@@ -482,7 +495,7 @@ def test_nothing_survives_a_server_that_is_killed_at_any_moment(tmp_path: Path) 
         runner = JobRunner(folder, LIMITS, KINDS)
         states.update(job.state if job.error is None else "damaged" for job in runner.jobs())
         runner.resume()
-        until(lambda r=runner: {job.state for job in r.jobs()} <= {"running", "interrupted"})
+        until(lambda r=runner: {job.state for job in r.jobs()} <= {"running", "failed"})
         runner.close()
         until(lambda f=folder: not _of_folder(f))
     print(f"\nstate on disk after the kill: {dict(states)}")

@@ -78,12 +78,11 @@ class Job:
         id: name of its folder.
         kind, request, who: what was asked for, and by whom.
         created, started, ended: times; `started` of the last start.
-        state: "interrupted": its server stopped or died; the next one goes on with it if `kind`
-            can be resumed and it has not been tried too often.
+        state: "interrupted": its server was stopped, and the next one to start goes on with it.
         crashes: how often its process died with its server.
         pid: of its keeper, for people to look at; a number may belong to another process by now.
         exit_code: of its process; negative: the signal that ended it.
-        error: one sentence, for the states failed, cancelled and interrupted.
+        error: one sentence, of a job that failed, was cancelled or was interrupted.
         progress: as `work.Context.progress` wrote it last.
         result: what the kind returned.
     """
@@ -234,8 +233,9 @@ class JobRunner:
     def resume(self) -> None:
         """Start to work on the queue, and on what earlier servers left; call it at the start.
 
-        A job that was interrupted is queued again if it can go on. One whose server died, also
-        later and elsewhere, is taken up as soon as the last of its processes is gone.
+        A job that was interrupted is queued again. One whose server died, also later and elsewhere,
+        is taken up as soon as the last of its processes is gone: queued again if its kind can go on
+        and it has not been tried too often, else failed.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -245,12 +245,12 @@ class JobRunner:
                 for begun in self.folder.glob(f"{PARTIAL}*"):  # by a server that was killed
                     shutil.rmtree(begun, ignore_errors=True)
                 for job in self.jobs():
-                    if job.state == "interrupted" and self._may_go_on(job):
+                    if job.state == "interrupted":
                         self._write(replace(job, state="queued", ended=None))
         self._run_thread()
 
     def close(self) -> None:
-        """Stop within about `limits.stop_s`; the job that runs is marked as interrupted."""
+        """Stop within about `limits.stop_s`; the job that runs is interrupted, or failed."""
         self._closing.set()
         self._wake.set()
         thread = self._thread
@@ -358,7 +358,8 @@ class JobRunner:
         if found is not None:
             return found
         if self._closing.is_set() or code in (STOPPED, -signal.SIGTERM):
-            return replace(job, state="interrupted", error="It was stopped with its server.")
+            job = replace(job, error="It was stopped with its server.")
+            return replace(job, state="interrupted" if self._may_go_on(job) else "failed")
         return replace(job, state="failed", error=self._why(job.id, code))
 
     def _finished(self, job: Job) -> Job | None:
@@ -380,7 +381,7 @@ class JobRunner:
         if found is None:
             job = replace(job, crashes=job.crashes + 1, error="Its server ended before it did.")
             again = replace(job, state="queued", ended=None)
-            found = again if self._may_go_on(job) else replace(job, state="interrupted")
+            found = again if self._may_go_on(job) else replace(job, state="failed")
             logger.warning("Job %s: its server ended before it did; now %s", job.id, found.state)
         self._write(found)
 
