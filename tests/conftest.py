@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 from cinelabel.core.files import write_json
-from cinelabel.models.store import BUNDLED, ModelStore
+from cinelabel.models.card import Role
+from cinelabel.models.store import BUNDLED, Draft, ModelStore
+from cinelabel.networks import NetworkSpec, build
+from cinelabel.transforms.preparation import Preparation
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -153,3 +156,28 @@ def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    """A store with `tiny-1`, untrained: two segmenters, of which `second` is the fast one."""
+    import torch
+    from cinelabel.networks.weights import get_weights
+
+    torch.manual_seed(0)
+    store = ModelStore(tmp_path_factory.mktemp("models"))
+    drafts = []
+    for name, classes in (("first", 4), ("second", 4), ("where", 2)):
+        spec = NetworkSpec.from_dict({"features": [6, 10], "classes": classes})
+        seen = Preparation(spacing_mm=2.0, size=16).to_dict()
+        role: Role = "segmenter" if classes == 4 else "locator"
+        drafts.append(Draft(name, role, spec, get_weights(build(spec)), seen))
+    origin = {"config": {"data": {"seed": 5}, "augmentation": None}}
+    store.publish(
+        "tiny-1",
+        drafts,
+        provenance={"runs": {name: origin for name in ("first", "second", "where")}},
+        metrics={"validation": {"first": {"dice": {"LV": 0.5}}, "second": {"dice": {"LV": 0.4}}}},
+        fast="second",
+    )
+    return store

@@ -110,7 +110,7 @@ def run(request: Any, context: Context) -> dict[str, Any]:
         Cancelled: the batch was asked to stop; what is segmented stays.
     """
     wanted = BatchRequest.read(request)
-    catalogue = Catalogue(_folder_of(context.workspace), context.workspace)
+    catalogue = Catalogue(folder_of(context.workspace), context.workspace)
     store = LabelStore(context.workspace)
     cases = _choose(wanted, catalogue, store)
     segmenter = Segmenter.load(wanted.model, wanted.device)
@@ -142,7 +142,7 @@ def run(request: Any, context: Context) -> dict[str, Any]:
     }
 
 
-def _folder_of(workspace: Path) -> Path:
+def folder_of(workspace: Path) -> Path:
     """The folder of studies that a workspace is of."""
     try:
         return Path(json.loads((workspace / INDEX).read_text(encoding="utf-8"))["folder"])

@@ -221,10 +221,23 @@ def _read_header(path: Path) -> Dataset:
         raise InputError("is a DICOM file of an unknown form", where=path) from error
 
 
+def patient_id(folder: Path) -> str | None:
+    """PatientID, else PatientName, of the first DICOM file below a folder; None where it has none.
+
+    Raises:
+        InputError: no DICOM file is there, or its header is damaged.
+    """
+    return _patient(_read_header(next(_dicom_files(folder)))) or None
+
+
+def _patient(header: Dataset) -> str:
+    return str(header.get("PatientID") or header.get("PatientName") or "").strip()
+
+
 def _require_one_patient(
     header: Dataset, path: Path, patients: dict[str, Path], folder: Path
 ) -> None:
-    patient = str(header.get("PatientID") or header.get("PatientName") or "").strip()
+    patient = _patient(header)
     patients.setdefault(patient, path)
     if len(patients) > 1:
         one, other = list(patients.values())[:2]

@@ -1,0 +1,150 @@
+"""The kind of job `train`: fine-tunes a member of a model on readers' labels, to a candidate.
+
+The run folder lies in the job's; a job that is started again goes on from its newest checkpoint.
+Which patients are held out, and the phantom slices, are kept in `learning/` of the workspace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cinelabel.core.errors import InputError, RunError
+from cinelabel.labelstore import LabelStore
+from cinelabel.learning.config import FinetuneConfig, parse_finetuning
+from cinelabel.learning.corrections import Correction, find_corrections, hold_out
+from cinelabel.serving.batch import folder_of
+from cinelabel.serving.work import Cancelled, Context
+from cinelabel.studies.cases import Case
+from cinelabel.studies.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from cinelabel.learning.finetune import State
+
+MODEL = "cine"
+OPTIONS = frozenset(
+    {"member", "method", "minutes", "steps", "batch_size", "lr", "replay", "seed", "device"}
+)
+"""What a request may choose of `FinetuneConfig`; `version` beside them, the one that is tuned."""
+RUN = "run"
+LEARNING = "learning"
+PATIENTS = "patients.json"
+PHANTOMS = "phantoms"
+PHASE = re.compile(r"[_-](ED|ES|frame\d+|t\d+)$", re.IGNORECASE)
+"""At the end of a study's name: a file holds one phase of an examination."""
+
+
+def read_request(request: Any, name: str = "training") -> FinetuneConfig:
+    """The configuration of a run of that name. Raises InputError naming the field that is wrong."""
+    given = dict(request) if isinstance(request, Mapping) else {"it": request}
+    if (model := given.pop("model", MODEL)) != MODEL:
+        raise InputError(f"there is no model '{str(model)[:40]}'; the model is '{MODEL}'")
+    values: dict[str, Any] = {"name": name, "model": given.pop("version", None)}
+    if unknown := sorted(map(str, set(given) - OPTIONS)):
+        known = ", ".join(sorted(OPTIONS | {"version"}))
+        raise InputError(
+            f"the training is wrong: unknown option '{unknown[0][:40]}'", remedy=f"Known: {known}"
+        )
+    try:
+        return parse_finetuning(values | given, "training")
+    except RunError as error:
+        raise InputError(f"the training is wrong: {error.problem}") from error
+
+
+def run(request: Any, context: Context) -> dict[str, Any]:
+    """Fine-tune as asked for; the candidate is not put in use.
+
+    Returns:
+        `version` of the candidate; `steps`, `seconds`, what was learned from and held out, scores
+        `before` and `after`, and `problems`, a sentence a label that was left out.
+
+    Raises:
+        InputError: the request is wrong, or the workspace has no index.
+        RunError: too few labels, or a member that cannot be fine-tuned.
+        ModelError: the model cannot be used.
+        OutputError: a file cannot be written.
+        Cancelled: the job was asked to stop; a checkpoint is there to go on from.
+    """
+    config = read_request(request, context.folder.name)
+    problems: list[str] = []
+    learning = context.workspace / LEARNING
+    corrections = _corrections(context.workspace, problems)
+    patients = {correction.patient for correction in corrections}
+    held_out = hold_out(learning / PATIENTS, patients) if patients else frozenset()
+
+    from cinelabel.learning.finetune import finetune
+    from cinelabel.learning.run_folder import RunFolder
+
+    def report(state: State) -> None:
+        if not context.cancelled:  # else there is a checkpoint to write first
+            context.progress(state.stage, state.done, state.total, **figures(state))
+
+    result = finetune(
+        config,
+        context.folder / RUN,
+        corrections,
+        held_out,
+        cache=learning / PHANTOMS,
+        report=report,
+        stop=lambda: context.cancelled,
+    )
+    if result.version is None:
+        raise Cancelled
+    summary = RunFolder(result.run).summary()
+    return {**summary, "problems": problems + summary["problems"]}
+
+
+def figures(state: State) -> dict[str, Any]:
+    """How far a run is, in the words of MONAI Label's clients and in ours; ready for JSON.
+
+    An epoch is a step; `best_metric` the mean Dice of held-out patients.
+    """
+    told: dict[str, Any] = {"seconds": round(state.seconds, 1)}
+    if state.stage == "learning":
+        told |= {"epoch": state.done, "total_epochs": state.total}
+    if state.loss is not None:
+        told |= {"loss": round(state.loss, 5), "rates": dict(state.rates or {})}
+    if state.seconds_left is not None:
+        told["seconds_left"] = round(state.seconds_left, 1)
+    if state.dice:
+        told |= {"dice": dict(state.dice), "best_metric": float(np.mean([*state.dice.values()]))}
+    return told
+
+
+def patient_of(case: Case) -> str:
+    """Whose heart a case shows: of DICOM a hash of the patient's ID, else the name of the study.
+
+    Where files hold one phase each, what their names end with (`_ED`, `_frame01`) does not count.
+
+    Raises:
+        InputError: the DICOM files cannot be read.
+    """
+    if case.kind != "dicom":
+        return PHASE.sub("", case.study)
+    from cinelabel.studies.dicom_headers import patient_id
+
+    patient = patient_id(case.source)
+    return f"dicom-{hashlib.sha256(patient.encode()).hexdigest()[:16]}" if patient else case.study
+
+
+def _corrections(workspace: Path, problems: list[str]) -> list[Correction]:
+    """Those of the images that are served and whose patient is known."""
+    catalogue = Catalogue(folder_of(workspace), workspace)
+    store = LabelStore(workspace)
+    labelled = [image for image, case in store.states().items() if case.state == "labelled"]
+    patients: dict[str, str] = {}
+    for case in filter(None, map(catalogue.find, labelled)):
+        try:
+            patients[case.image_id] = patient_of(case)
+        except InputError as error:
+            problems.append(f"{case.image_id} is left out: {error}")
+
+    def image_file(image: str) -> Path | None:
+        return catalogue.image_path(image) if image in patients else None
+
+    return find_corrections(store, image_file, patients.__getitem__)
