@@ -84,7 +84,8 @@ def test_the_stock_client_starts_follows_and_stops_a_training(served: Served) ->
     assert client.train_status(check_if_running=True) is False
     started = client.train_start("cine", {"minutes": 5})
     assert started["status"] == "RUNNING"  # from the moment it waits
-    assert started["request"] == {"model": "cine", "device": "auto", "minutes": 5}
+    expected = {"model": "cine", "version": "pair-1", "device": "auto", "minutes": 5}
+    assert started["request"] == expected
     served.until(started["id"], "running")
     assert client.train_status(check_if_running=True) is True
     assert client.train_status()["id"] == started["id"]
@@ -163,6 +164,9 @@ def test_too_many_jobs_are_503(served: Served) -> None:
         ("POST", "/train/deepedit", {}, 400),
         ("POST", "/train/cine?run_sync=true", {}, 400),
         ("POST", "/train/cine", [1], 422),
+        ("POST", "/train/cine", {"minutes": "long"}, 400),
+        ("POST", "/train/cine", {"epochs": 5}, 400),
+        ("POST", "/train/", {"cine": {"epochs": 5}}, 400),
         ("POST", "/batch/infer/deepedit", {}, 400),
         ("POST", "/batch/infer/cine?images=some", {}, 422),
         ("POST", "/batch/infer/cine", {"fast": "yes"}, 400),
@@ -198,15 +202,15 @@ def test_what_the_stock_batch_sends_besides_is_accepted(served: Served) -> None:
     assert response.json()["request"]["device"] == "auto"
 
 
-def test_the_trainer_shows_the_figures_of_the_last_training(tmp_path: Path) -> None:
-    progress = {"stage": "learn", "done": 3, "total": 9, "rate": None}
+def test_the_trainer_shows_options_and_the_figures_of_the_last_training() -> None:
+    progress = {"stage": "learning", "done": 3, "total": 9, "rate": None}
     figures = {"epoch": 3, "total_epochs": 9, "best_metric": None}
-    job = SimpleNamespace(kind="train", progress={**progress, "figures": figures})
-    trainer = FineTuning(SimpleNamespace(jobs=lambda: [job]))  # type: ignore[arg-type]
-    assert trainer.stats() == {
-        "stage": "learn",
-        "done": 3,
-        "total": 9,
-        "epoch": 3,
-        "total_epochs": 9,
-    }
+    done: list[Any] = []
+    trainer = FineTuning(SimpleNamespace(jobs=lambda: done))  # type: ignore[arg-type]
+    assert trainer.stats() == {}
+    done.append(SimpleNamespace(kind="train", progress={"stage": "reading", "done": 1}))
+    assert trainer.stats() == {"stage": "reading", "done": 1, "epoch": 0, "total_epochs": 1}
+    done.append(SimpleNamespace(kind="train", progress={**progress, "figures": figures}))
+    shown = {"stage": "learning", "done": 3, "total": 9, "epoch": 3, "total_epochs": 9}
+    assert trainer.stats() == shown
+    assert trainer.config()["method"][0] == "all"

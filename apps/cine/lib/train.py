@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
+from cinelabel.learning.config import FinetuneConfig
 from cinelabel.serving.jobs import JobRunner
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.train import TrainTask
-
-MINUTES = 30
 
 
 class FineTuning(TrainTask):
@@ -20,7 +19,11 @@ class FineTuning(TrainTask):
 
     def config(self) -> dict[str, Any]:
         """The options that clients show."""
-        return {"minutes": MINUTES}
+        fields = FinetuneConfig.model_fields
+        return {
+            "method": list(get_args(fields["method"].annotation)),
+            "minutes": fields["minutes"].default,
+        }
 
     def stats(self) -> dict[str, Any]:
         """Figures of the last training, for the progress bar of MONAI Label's Slicer module."""

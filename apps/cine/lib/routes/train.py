@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from cinelabel.serving.train import read_request
 from fastapi import APIRouter, Body
 
 from lib import jobs
@@ -52,5 +53,12 @@ def stop(parts: Parts, caller: Admin) -> dict[str, Any] | None:
 def _start(
     parts: Services, caller: Caller, params: dict[str, Any] | None, behind: bool
 ) -> dict[str, Any]:
-    request = {"model": "cine", "device": parts.settings.device, **jobs.ours(params)}
+    settings = parts.settings
+    request = {
+        "model": "cine",
+        "version": settings.model,
+        "device": settings.device,
+        **jobs.ours(params),
+    }
+    read_request(request)
     return jobs.start(parts.jobs, "train", request, caller.who(), behind)
