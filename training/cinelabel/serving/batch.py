@@ -205,6 +205,8 @@ def _segment(batch: _Batch, cases: Sequence[Case], done: int) -> None:
         studies.save_label(file, found.labels[..., case.frame], images[case.frame])
         batch.store.save_prediction(case.image_id, file, found.model, info)
         file.unlink()
+    if len(cases) == len(frames) and found.ed is not None and found.es is not None:
+        batch.catalogue.mark_phases(first.image_id, found.ed, found.es)
 
 
 def _together(name: str, images: Sequence[Study]) -> Study:

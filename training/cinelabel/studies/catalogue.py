@@ -144,6 +144,7 @@ class Catalogue:
         self._entries: dict[str, Entry] = {}  # never changed in place, so that any thread may read
         self._unsaved = False
         self._stamp: tuple[int, int] | None = None
+        self._marks_stamp: tuple[int, int] | None = None
         self._work = threading.RLock()  # held while sources are read: one thread at a time
         self._moment = threading.Condition()  # held for moments: what is published, what is held
         self._held: Counter[str] = Counter()
@@ -613,10 +614,13 @@ class Catalogue:
 
     def _read_index(self) -> None:
         """Take over what another process has written since; nothing if there is no index."""
-        stamp = _stamp(self.path / INDEX)
-        if stamp is not None and stamp != self._stamp:
+        stamp, marks = _stamp(self.path / INDEX), _stamp(self.path / PHASES)
+        is_new = stamp is not None and stamp != self._stamp
+        if is_new:
             self._entries = read_index(self.path, self.folder)
             self._stamp, self._unsaved = stamp, False
+        if is_new or marks != self._marks_stamp:
+            self._marks_stamp = marks
             self._publish()
 
     def _enter(self, entries: Mapping[str, Entry]) -> None:
