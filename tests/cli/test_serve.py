@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from cinelabel.cli import main as frame
 from cinelabel.core.errors import InputError
 from cinelabel.phantom.cohort import make_study
 from cinelabel.serving import process
-from cinelabel.serving.settings import ServerSettings
+from cinelabel.serving.settings import ServerSettings, find_app
 
 DEADLINE_S = 300
 
@@ -168,13 +169,18 @@ class Serving:
         return [parent, *parent.children(recursive=True)]
 
 
-def test_a_study_that_is_put_into_an_empty_folder_is_served(tmp_path: Path) -> None:
+def test_a_study_that_is_put_into_an_empty_folder_is_served_and_the_app_is_not_written_to(
+    tmp_path: Path,
+) -> None:
     pytest.importorskip("monailabel", reason="the [server] extra is not installed")
     (tmp_path / "studies").mkdir()
     (tmp_path / "workspace").mkdir()
+    app = shutil.copytree(find_app(), tmp_path / "app")
+    before = set(app.rglob("*"))
     settings = ServerSettings(
         studies=tmp_path / "studies",
         workspace=tmp_path / "workspace",
+        app=app,
         port=process.free_port(),
         scan_interval_s=0.2,
         settle_s=0.2,
@@ -193,6 +199,8 @@ def test_a_study_that_is_put_into_an_empty_folder_is_served(tmp_path: Path) -> N
             assert time.monotonic() < deadline
             threading.Event().wait(0.1)
         assert total() == 2
+    written = set(app.rglob("*")) - before
+    assert {path.name for path in written if path.suffix != ".pyc"} <= {"__pycache__"}
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
