@@ -30,10 +30,9 @@ class FineTuning(TrainTask):
         last = next((job for job in reversed(self._jobs.jobs()) if job.kind == "train"), None)
         if last is None or last.progress is None:
             return {}
-        figures = {**last.progress, **(last.progress.get("figures") or {})}
-        return {
-            key: value for key, value in figures.items() if value is not None and key != "figures"
-        }
+        figures = {"epoch": 0, "total_epochs": 1, **last.progress}
+        figures.update(figures.pop("figures", None) or {})
+        return {name: value for name, value in figures.items() if value is not None}
 
     def __call__(self, request: dict[str, Any], datastore: object) -> dict[str, Any]:
         """Never in the server's own process. Raises MONAILabelException."""
