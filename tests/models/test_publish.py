@@ -54,6 +54,20 @@ def test_the_agreement_of_both_forms_is_measured_on_noise_and_phantom_slices(sto
         assert member.agreement.label_agreement > 0.999
 
 
+def test_publishing_reports_to_nobody(store, drafts, tmp_path, monkeypatch):
+    """OpenVINO's converter sends statistics of its use, and keeps an identifier for that at home."""
+    telemetry = pytest.importorskip("openvino_telemetry")
+
+    def sent(*_, **__):
+        raise AssertionError("statistics were sent")
+
+    monkeypatch.setattr(telemetry.Telemetry, "init", sent)
+    monkeypatch.setattr(telemetry.Telemetry, "send_event", sent)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    publish(store, drafts)
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 16, 16), (5, 1, 32, 24), (2, 1, 4, 40)])
 def test_the_openvino_form_takes_any_batch_height_and_width(store, shape):
     version = store.load("a-1")

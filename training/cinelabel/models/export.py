@@ -118,8 +118,20 @@ def export_openvino(network: nn.Module, spec: NetworkSpec, xml: Path, half: bool
         # OpenVINO traces, which torch deprecates; what tracing cannot see are checks of shapes.
         for kind in (FutureWarning, torch.jit.TracerWarning):
             warnings.simplefilter("ignore", kind)
+        _report_to_nobody()
         model = openvino.convert_model(network, example_input=example, input=[shape])
     openvino.save_model(model, xml, compress_to_fp16=half)
+
+
+def _report_to_nobody() -> None:
+    """Keep OpenVINO's converter from sending statistics of its use over the internet.
+
+    It has its own stand-in for machines without the package that sends them.
+    """
+    from openvino.tools.ovc import convert_impl, telemetry_stub, telemetry_utils, utils
+
+    for module in (convert_impl, telemetry_utils, utils):
+        module.tm = telemetry_stub
 
 
 def _sides(spec: NetworkSpec, multiple: int) -> tuple[int, ...]:
