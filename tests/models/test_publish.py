@@ -55,7 +55,7 @@ def test_the_agreement_of_both_forms_is_measured_on_noise_and_phantom_slices(sto
 
 
 def test_publishing_reports_to_nobody(store, drafts, tmp_path, monkeypatch):
-    """OpenVINO's converter sends statistics of its use, and keeps an identifier for that at home."""
+    """OpenVINO's converter would send statistics of its use, and note an identifier at home."""
     telemetry = pytest.importorskip("openvino_telemetry")
 
     def sent(*_, **__):
