@@ -175,6 +175,7 @@ def _leave_a_keeper(context: Context) -> None:
     output and ends the process group, so nothing that the worker started outlives it. The
     worker's output goes where the errors go, and it has no input.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, a worker's end would go unnoticed
     signal.signal(signal.SIGHUP, _kill_group)
     _signal_when_parent_ends(signal.SIGHUP)
     if select.select([0], [], [], 0)[0]:  # closed: the server ended before the kernel was asked
