@@ -51,7 +51,7 @@ def test_every_version_stays_as_it_was(
         assert store.version(IMAGE, version.version) == version
         assert sha256(version.path) == version.sha256
     assert store.newest(IMAGE) == kept[-1]
-    assert store.version(IMAGE, 4) is None
+    assert [store.version(IMAGE, number) for number in (0, -1, 4, 2**80)] == [None] * 4
 
 
 def test_shuffled_segments_are_mapped_by_name(
@@ -128,7 +128,7 @@ def test_labels_of_an_image_that_changed_stay_in_the_history_only(
     assert store.version(IMAGE, 1) == kept
     assert store.states()[IMAGE].state == "open"
     assert store.problems == ("p1__t00: its labels no longer count, its image changed on disk.",)
-    with pytest.raises(ConflictError, match="its image has changed"):
+    with pytest.raises(ConflictError, match="the image has changed"):
         store.submit(IMAGE, grid, label, by())
     assert store.submit(IMAGE, grid, label, by(base_version=0)).version == 2
 
@@ -193,6 +193,9 @@ def test_a_case_is_held_for_one_reader_until_the_lease_runs_out(tmp_path: Path):
         store.lease(IMAGE, "bob", "c2")
     with pytest.raises(ConflictError):
         store.lease(IMAGE, "anna", "another window")
+    for minutes in (0, -5, float("nan"), float("inf"), 1e9):
+        with pytest.raises(InputError, match="a lease of"):
+            store.lease(IMAGE, "anna", "c1", minutes)
     clock.now += timedelta(minutes=20)
     renewed = store.lease(IMAGE, "anna", "c1", minutes=30)
     assert (renewed.since, renewed.until > lease.until) == (lease.since, True)

@@ -226,9 +226,12 @@ class Index:
 
 
 def create(path: Path) -> None:
-    """Make an empty index."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(_TABLES)
+    """Make an empty index. Raises OutputError."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.executescript(_TABLES)
+    except sqlite3.OperationalError as error:
+        raise _failed(path, error) from error
 
 
 @contextlib.contextmanager
@@ -253,12 +256,16 @@ def opened(path: Path) -> Iterator[Index]:
     except sqlite3.OperationalError as error:
         if "no such" in str(error):
             raise DamagedIndexError(str(error)) from error
-        raise OutputError(
-            f"the index of the labels cannot be read or written, {error}",
-            where=path.name,
-            remedy="Free disk space and check the rights of the workspace, then try again",
-        ) from error
+        raise _failed(path, error) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise
         raise DamagedIndexError(str(error)) from error
+
+
+def _failed(path: Path, error: sqlite3.OperationalError) -> OutputError:
+    return OutputError(
+        f"the index of the labels cannot be read or written, {error}",
+        where=path.name,
+        remedy="Free disk space and check the rights of the workspace, then try again",
+    )

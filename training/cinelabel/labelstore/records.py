@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cinelabel.core.errors import InputError
+from cinelabel.core.errors import ConflictError, InputError
 from cinelabel.core.files import check_identifier
 from cinelabel.core.review import ReviewRecord
 
@@ -247,3 +247,19 @@ def check_time(text: str) -> str:
     if zone is None:
         raise InputError(f"{text!r} is not an ISO 8601 time with a time zone")
     return text
+
+
+def conflict(name: str, base: int, newest: int, who: str, time: str) -> ConflictError:
+    """The sentence for a change of `name` that began from another version than the newest."""
+    there = f"version {newest} by {who} of {time} is there"
+    if not newest:
+        there = "no version counts now, because there is none or the image has changed"
+    began = f"yours began from version {base}" if base else "yours began from none"
+    return ConflictError(
+        f"{there}, {began}",
+        where=name,
+        remedy="Load the newest state, bring your changes into it and submit again",
+        version=newest,
+        who=who,
+        time=time,
+    )

@@ -1,46 +1,28 @@
 """The label store: immutable label files with a record each, and an index made from the records.
 
-    <folder>/labels/<image>/v0001-<sha12>.nii.gz    a label; never changed, never overwritten
-                            v0001-<sha12>.json      its audit entry
-                            e00002-skipped.json     an event without a label
-    <folder>/reviews/<study>/v0001.json             a review
-    <folder>/predictions/<image>/<sha12>.nii.gz     what a model predicted, with its .json
-    <folder>/labels.sqlite                          the index
-    <folder>/labels.lock                            held by whoever changes something
-    <folder>/labels.tmp/                            files being written
-    <folder>/labels.unfinished/                     what was left half done, put aside
-
-The order of a change: the lock; the row in a transaction; the label, its record (each flushed and
-renamed); the commit. What a killed program leaves is settled before the next change of the image
-and when a store is opened: a record whose label is whole is entered (the submission had happened);
-anything else without a row was never confirmed to anybody and is put aside.
+The order of a change: the lock; the row in a transaction; the label, then its record, each flushed
+and renamed; the commit. Where things lie is said in `folders`, what happens after a kill in
+`mending`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
-import re
-import secrets
-import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-from filelock import FileLock, Timeout
-
 from cinelabel.core.errors import CineLabelError, ConflictError, InputError, OutputError
-from cinelabel.core.files import flush_to_disk, output_error, sha256, write_json, write_text
+from cinelabel.core.files import sha256, write_text
 from cinelabel.core.grid import Grid
 from cinelabel.core.review import ReviewRecord
-from cinelabel.labelstore import earlier, validation
-from cinelabel.labelstore.index import CaseRow, DamagedIndexError, Index, create, opened
+from cinelabel.labelstore import earlier, reviews, validation
+from cinelabel.labelstore.folders import Draft, Folders, about, children, make_folder, place
+from cinelabel.labelstore.index import CaseRow, DamagedIndexError, Index, opened
+from cinelabel.labelstore.mending import Mender
 from cinelabel.labelstore.records import (
     FINAL,
     CaseState,
@@ -53,31 +35,15 @@ from cinelabel.labelstore.records import (
     check_name,
     check_text,
     check_time,
+    conflict,
     utc,
 )
 from cinelabel.labelstore.validation import Names
 from cinelabel.studies import nifti
-from cinelabel.studies.study import Study
 
-logger = logging.getLogger(__name__)
-
-INDEX = "labels.sqlite"
-LOCK_TIMEOUT_S = 30.0
-LOCK_POLL_S = 0.005
-STALE_S = 3600.0  # a temporary file older than this belongs to nobody
-RECORD_NAME = re.compile(r"(v\d{4,}-[0-9a-f]{12}|e\d{5,}-[a-z_]+)\.json")
-TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{8}-")
-LABEL_NAME = re.compile(r"v\d{4,}-[0-9a-f]{12}\.nii\.gz")
+LONGEST_LEASE_MIN = 7 * 24 * 60
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A label file that is on disk under a temporary name."""
-
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -110,26 +76,20 @@ class LabelStore:
     def __init__(self, folder: Path, clock: Callable[[], datetime] = _now) -> None:
         self.folder = Path(folder)
         self._clock = clock
-        self._problems: list[str] = []
-        self._index = self.folder / INDEX
-        self._labels = self.folder / "labels"
-        self._reviews = self.folder / "reviews"
-        self._predictions = self.folder / "predictions"
-        self._temporary = self.folder / "labels.tmp"
-        self._unfinished = self.folder / "labels.unfinished"
-        for path in (self._labels, self._reviews, self._predictions, self._temporary):
-            _make_folder(path)
-        with self._locked():
-            self._remove_stale()
-            self._repair()
-            with opened(self._index) as index:
-                self._settle(index)
+        self._folders = Folders(self.folder)
+        self._mender = Mender(self._folders)
+        self._folders.make()
+        with self._folders.locked():
+            self._mender.remove_stale()
+            self._mender.repair()
+            with opened(self._folders.index) as index:
+                self._mender.settle(index)
         self._take_over_earlier()
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What was found wrong and how it was settled, in sentences."""
-        return tuple(self._problems)
+        return tuple(self._mender.problems)
 
     # Labels
 
@@ -166,8 +126,8 @@ class LabelStore:
         warnings += validation.check(labels, grid, image_grid)
         submitted = sha256(file)
         with (
-            _about(image_id),
-            self._draft(labels, image_grid) as draft,
+            about(image_id),
+            self._folders.draft(labels, image_grid) as draft,
             self._changing(image_id) as change,
         ):
             index, case = change.index, change.case
@@ -179,24 +139,26 @@ class LabelStore:
                 if newest is not None and _is_repetition(newest, submission, base, draft.sha256):
                     return self._version(newest)
                 last = newest or case
-                raise _conflict(image_id, base, case.newest, last.who, last.time)
+                raise conflict(image_id, base, case.newest, last.who, last.time)
             lease = index.lease(image_id)
             if lease is not None and self._is_held_by_another(lease, submission):
                 warnings += (f"{lease.who} holds this case until {lease.until}.",)
-            event = self._event(change, kind, submission.who, submission.comment)
-            event = event.model_copy(
-                update={
-                    "client_id": submission.client_id,
-                    "time": submission.time,
-                    "version": case.last + 1,
-                    "sha256": draft.sha256,
-                    "submitted_sha256": submitted,
-                    "names": _in_order(names),
-                    "base_version": base,
-                    "model": submission.model,
-                    "prediction": submission.prediction,
-                    "warnings": (*submission.warnings, *warnings),
-                }
+            event = Event(
+                image=image_id,
+                sequence=case.sequence + 1,
+                kind=kind,
+                who=submission.who,
+                client_id=submission.client_id,
+                time=submission.time,
+                version=case.last + 1,
+                sha256=draft.sha256,
+                submitted_sha256=submitted,
+                names=_in_order(names),
+                base_version=base,
+                model=submission.model,
+                prediction=submission.prediction,
+                warnings=(*submission.warnings, *warnings),
+                text=submission.comment,
             )
             self._keep(change, event, draft)
             index.set_seen(image_id, event.who, event.client_id, case.last + 1)
@@ -228,7 +190,7 @@ class LabelStore:
         with self._changing(image_id) as change:
             if change.case.newest:
                 self._keep(change, self._event(change, "set_aside", "cinelabel", reason))
-                self._warn(f"{image_id}: its labels no longer count, {reason}.")
+                self._mender.warn(f"{image_id}: its labels no longer count, {reason}.")
 
     def restore(self, image_id: str, events: Sequence[Event], files: Mapping[int, Path]) -> int:
         """Bring the history of a case in from another store, as it is.
@@ -248,8 +210,10 @@ class LabelStore:
         """
         _check_history(image_id, events, files)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_about(image_id))
-            drafts = {n: stack.enter_context(self._copied(file)) for n, file in files.items()}
+            stack.enter_context(about(image_id))
+            drafts = {
+                n: stack.enter_context(self._folders.copied(file)) for n, file in files.items()
+            }
             change = stack.enter_context(self._changing(image_id))
             known = change.index.events(image_id)
             if known != list(events[: len(known)]):
@@ -269,8 +233,8 @@ class LabelStore:
         """What is wrong with the files of labels, in sentences; reads all of them."""
         found = []
         for event in self.events():
-            label = self._label_path(event)
-            record = label.with_name(f"{event.stem}.json")
+            label = self._folders.label(event)
+            record = self._folders.record(event)
             try:
                 if Event.read(record.read_bytes(), record.name) != event:
                     found.append(f"{event.image}: the record {record.name} was changed.")
@@ -299,16 +263,16 @@ class LabelStore:
         """
         check_name(image_id, "image name")
         labels, grid, _ = validation.read_label(file)
-        folder = self._predictions / image_id
+        folder = self._folders.predictions / image_id
         with (
-            _about(image_id),
-            self._draft(labels, grid) as draft,
+            about(image_id),
+            self._folders.draft(labels, grid) as draft,
             self._changing(image_id) as change,
         ):
             record = _prediction_record(draft.sha256, model, info, utc(self._clock()))
             previous = change.index.prediction(image_id)
             change.index.set_prediction(image_id, record)
-            _place(draft.path, folder / f"{draft.sha256[:12]}.nii.gz")
+            place(draft.path, folder / f"{draft.sha256[:12]}.nii.gz")
             write_text(folder / f"{draft.sha256[:12]}.json", record)
             kept = {draft.sha256} | ({json.loads(previous)["sha256"]} if previous else set())
             for path in folder.iterdir():  # the last one stays for who is reading it
@@ -343,9 +307,12 @@ class LabelStore:
         """Hold a case for a reader; the holder's own lease is prolonged.
 
         Raises:
+            InputError: `minutes` is not between 0 and a week.
             ConflictError: another reader or client holds it.
         """
         check_name(image_id, "image name")
+        if not 0 < minutes <= LONGEST_LEASE_MIN:
+            raise InputError(f"a lease of {minutes} minutes", remedy="Ask for 1 to 10080")
         _check_holder(who, client_id)
         with self._changing(image_id) as change:
             now = self._clock()
@@ -359,8 +326,8 @@ class LabelStore:
             change.index.set_lease(lease)
             if last is not None and not mine:
                 reason = f"The lease of {last.who} ran out at {last.until}."
-                event = self._event(change, "lease_taken_over", who, reason)
-                self._keep(change, event.model_copy(update={"client_id": client_id}))
+                event = self._event(change, "lease_taken_over", who, reason, client_id)
+                self._keep(change, event)
         return lease
 
     def release(self, image_id: str, who: str, client_id: str) -> None:
@@ -406,15 +373,20 @@ class LabelStore:
 
     # Reviews
 
+    # Reviews
+
     def review(self, study: str) -> ReviewVersion | None:
         """The newest review of a study, None where there is none."""
         return next(reversed(self.review_history(study)), None)
 
     def review_history(self, study: str) -> list[ReviewVersion]:
         """Every review of a study, oldest first. Raises InputError if one is damaged."""
-        check_name(study, "study name")
-        found = [_read_review(path) for path in (self._reviews / study).glob("v*.json")]
-        return sorted(found, key=lambda review: review.version)
+        return reviews.history(self._folders, study)
+
+    def reviews(self) -> dict[str, ReviewVersion]:
+        """The newest reviews of all studies."""
+        found = {path.name: self.review(path.name) for path in children(self._folders.reviews)}
+        return {study: review for study, review in found.items() if review is not None}
 
     def save_review(
         self, study: str, record: ReviewRecord, who: str, base_version: int | None = None
@@ -423,60 +395,23 @@ class LabelStore:
 
         Raises:
             InputError: the record is of another study, or `who` is missing.
-            ConflictError: it did not start from the newest version (0 for none).
+            ConflictError: it did not start from the newest version (0 or None for none).
             OutputError: it cannot be written.
         """
         check_name(study, "study name")
-        check_text(who, "the reader's name", required=True)
         if record.study != study:
             raise InputError(f"the review is of the study {record.study}", where=study)
-        with self._locked():
-            newest = self.review(study)
-            version = newest.version if newest else 0
-            if newest is not None and (base_version or 0) != version:
-                raise _conflict(study, base_version or 0, version, newest.who, newest.time)
-            kept = ReviewVersion(study, version + 1, who, utc(self._clock()), version, record)
-            self._keep_review(kept)
-        return kept
+        return reviews.save(self._folders, record, who, base_version, utc(self._clock()))
 
-    def reviews(self) -> dict[str, ReviewVersion]:
-        """The newest reviews of all studies."""
-        found = {path.name: self.review(path.name) for path in _folders(self._reviews)}
-        return {study: review for study, review in found.items() if review is not None}
-
-    def restore_reviews(self, study: str, reviews: Sequence[ReviewVersion]) -> int:
+    def restore_reviews(self, study: str, kept: Sequence[ReviewVersion]) -> int:
         """Bring the reviews of a study in from another store, as they are; how many were new.
 
         Raises:
             ConflictError: the store has other reviews of the study.
         """
-        with self._locked():
-            known = self.review_history(study)
-            if known != list(reviews[: len(known)]):
-                raise ConflictError("has other reviews here", where=study, version=len(known))
-            for review in reviews[len(known) :]:
-                self._keep_review(review)
-        return len(reviews) - len(known)
+        return reviews.restore(self._folders, study, kept)
 
     # How changes are made
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Nobody else changes the store meanwhile, in this process or another.
-
-        Raises:
-            OutputError: somebody else has been changing it for too long.
-        """
-        lock = FileLock(self.folder / "labels.lock", LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S)
-        try:
-            with lock:
-                yield
-        except Timeout as error:
-            raise OutputError(
-                "another program has been changing the labels for too long",
-                where=self.folder.name,
-                remedy="End the one that hangs and try again",
-            ) from error
 
     @contextlib.contextmanager
     def _changing(self, image_id: str) -> Iterator[Change]:
@@ -487,11 +422,11 @@ class LabelStore:
         """
         check_name(image_id, "image name")
         change: Change | None = None
-        with _about(image_id), self._locked():
+        with about(image_id), self._folders.locked():
             try:
                 with contextlib.ExitStack() as stack:
                     index = self._open(stack)
-                    if self._settle_image(index, image_id):
+                    if self._mender.settle_image(index, image_id):
                         index.commit()
                         index.begin()
                     change = Change(index, index.case(image_id))
@@ -503,7 +438,7 @@ class LabelStore:
                         with contextlib.suppress(OSError):
                             path.unlink(missing_ok=True)
                 if isinstance(error, DamagedIndexError):
-                    self._repair()
+                    self._mender.repair()
                     raise OutputError(
                         "the index of the labels was damaged and is mended now",
                         where=image_id,
@@ -514,10 +449,10 @@ class LabelStore:
     def _open(self, stack: contextlib.ExitStack) -> Index:
         """The index with a change begun; mended first where that is needed."""
         try:
-            index = stack.enter_context(opened(self._index))
+            index = stack.enter_context(opened(self._folders.index))
         except DamagedIndexError:
-            self._repair()
-            index = stack.enter_context(opened(self._index))
+            self._mender.repair()
+            index = stack.enter_context(opened(self._folders.index))
         index.begin()
         return index
 
@@ -530,7 +465,7 @@ class LabelStore:
         if isinstance(error, (CineLabelError, DamagedIndexError)):
             return False
         try:
-            with opened(self._index) as index:
+            with opened(self._folders.index) as index:
                 return index.case(change.case.image).sequence > change.case.sequence
         except (OutputError, DamagedIndexError):
             return True
@@ -538,16 +473,16 @@ class LabelStore:
     def _read(self, question: Callable[[Index], T]) -> T:
         """Ask the index, making it anew if it turns out to be damaged."""
         try:
-            with opened(self._index) as index:
+            with opened(self._folders.index) as index:
                 return question(index)
         except DamagedIndexError:
-            with self._locked():
-                self._repair()
-            with opened(self._index) as index:
+            with self._folders.locked():
+                self._mender.repair()
+            with opened(self._folders.index) as index:
                 return question(index)
 
     def _find(self, index: Index, image_id: str, number: int) -> LabelVersion | None:
-        event = index.event(image_id, number)
+        event = index.event(image_id, number) if 0 < number < 2**31 else None
         return None if event is None else self._version(event)
 
     def _version(self, event: Event) -> LabelVersion:
@@ -555,7 +490,7 @@ class LabelStore:
             image=event.image,
             version=event.version or 0,
             sha256=event.sha256 or "",
-            path=self._label_path(event),
+            path=self._folders.label(event),
             who=event.who,
             client_id=event.client_id,
             time=event.time,
@@ -574,7 +509,7 @@ class LabelStore:
             image=image_id,
             version=0,
             sha256=told["sha256"],
-            path=self._predictions / image_id / f"{told['sha256'][:12]}.nii.gz",
+            path=self._folders.predictions / image_id / f"{told['sha256'][:12]}.nii.gz",
             who="",
             client_id="",
             time=told["time"],
@@ -593,13 +528,14 @@ class LabelStore:
             self._keep(change, self._event(change, kind, who, reason))
             change.index.remove_lease(image_id, who)
 
-    def _event(self, change: Change, kind: Kind, who: str, text: str) -> Event:
-        """The next event of the case that is being changed, not yet kept."""
-        return Event.model_construct(
+    def _event(self, change: Change, kind: Kind, who: str, text: str, client_id: str = "") -> Event:
+        """The next event, without a label, of the case that is being changed; not yet kept."""
+        return Event(
             image=change.case.image,
             sequence=change.case.sequence + 1,
             kind=kind,
             who=who,
+            client_id=client_id,
             time=utc(self._clock()),
             text=text,
         )
@@ -608,162 +544,17 @@ class LabelStore:
         mine = (lease.who, lease.client_id) == (submission.who, submission.client_id)
         return not mine and lease.until > utc(self._clock())
 
-    def _label_path(self, event: Event) -> Path:
-        return self._labels / event.image / f"{event.stem}.nii.gz"
-
-    @contextlib.contextmanager
-    def _draft(self, labels: np.ndarray, grid: Grid) -> Iterator[Draft]:
-        """Labels on disk under a temporary name, which is gone at the end unless it was renamed."""
-        path = self._temporary / f"{secrets.token_hex(8)}.nii.gz"
-        frames = np.broadcast_to(np.float32(0), (*grid.shape, 1))
-        try:
-            nifti.write_label(path, labels, Study("label", frames, grid, is_cine=False))
-            yield Draft(path, sha256(path))
-        finally:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _copied(self, file: Path) -> Iterator[Draft]:
-        """A copy of a file under a temporary name, gone at the end unless it was renamed."""
-        path = self._temporary / f"{secrets.token_hex(8)}.nii.gz"
-        try:
-            shutil.copyfile(file, path)
-            flush_to_disk(path)
-            yield Draft(path, sha256(path))
-        except OSError as error:
-            raise output_error(error, path) from error
-        finally:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
     def _keep(self, change: Change, event: Event, draft: Draft | None = None) -> None:
         """Enter an event, then put its label and its record on disk; the caller commits."""
-        event = Event.model_validate(event.model_dump())
         change.index.add(event)
-        label = self._label_path(event)
-        record = label.with_name(f"{event.stem}.json")
-        _make_folder(label.parent)
+        label = self._folders.label(event)
+        record = self._folders.record(event)
+        make_folder(label.parent)
         if draft is not None:
             change.placed.append(label)
-            _place(draft.path, label)
+            place(draft.path, label)
         change.placed.append(record)
         write_text(record, event.model_dump_json(indent=2) + "\n")
-
-    # How the store is mended
-
-    def _remove_stale(self) -> None:
-        """Remove temporary files that a killed program left."""
-        oldest = time.time() - STALE_S
-        for path in self._temporary.iterdir():
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-
-    def _repair(self) -> None:
-        """Make the index anew from the records unless it is sound; the damaged one is kept."""
-        try:
-            with opened(self._index) as index:
-                index.require_sound()
-                return
-        except DamagedIndexError as error:
-            reason = str(error)
-        had_labels = any(self._labels.iterdir())
-        try:
-            self._put_index_aside(reason)
-            fresh = self._temporary / f"{secrets.token_hex(8)}.sqlite"
-            create(fresh)
-            with opened(fresh) as index:
-                index.begin()
-                for folder in _folders(self._labels):
-                    self._settle_image(index, folder.name)
-                self._find_predictions(index)
-                index.commit()
-            os.replace(fresh, self._index)
-            flush_to_disk(self.folder)
-        except OSError as error:
-            raise output_error(error, self._index) from error
-        if had_labels:
-            self._warn("The index of the labels was made anew from their records.")
-
-    def _put_index_aside(self, reason: str) -> None:
-        """Rename a damaged index, and first its journal, which must not meet the new one."""
-        mark = f"{self._clock():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-        aside = f"labels.damaged-{mark}.sqlite"
-        for suffix in ("-journal", ""):
-            path = self.folder / f"{INDEX}{suffix}"
-            if path.exists():
-                os.replace(path, self.folder / f"{aside}{suffix}")
-                if not suffix:
-                    self._warn(f"The index of the labels was damaged ({reason}); see {aside}.")
-
-    def _settle(self, index: Index) -> None:
-        """Settle every image whose files and rows differ."""
-        rows = index.all_stems()
-        index.begin()
-        for folder in _folders(self._labels):
-            names, stems = set(os.listdir(folder)), rows.pop(folder.name, set())
-            expected = {f"{stem}.json" for stem in stems}
-            expected |= {f"{stem}.nii.gz" for stem in stems if stem.startswith("v")}
-            if names - expected:
-                self._settle_image(index, folder.name)
-            for missing in sorted(expected - names):
-                self._warn(f"{folder.name}: {missing} is missing, bring it from a backup.")
-        for image in rows:
-            self._warn(f"{image}: the folder of its labels is missing, bring it from a backup.")
-        index.commit()
-
-    def _settle_image(self, index: Index, image_id: str) -> bool:
-        """Enter records without a row, put aside what else has none; whether any was entered."""
-        folder = self._labels / image_id
-        if not folder.is_dir():
-            return False
-        known = index.stems(image_id)
-        unknown = {name for name in os.listdir(folder) if name.split(".")[0] not in known}
-        records = [name for name in unknown if RECORD_NAME.fullmatch(name)]
-        entered = False
-        for event in self._readable(folder, records):
-            if self._fits(index.case(image_id), event):
-                index.add(event)
-                known.add(event.stem)
-                entered = True
-        for name in sorted(unknown):
-            if name.split(".")[0] in known:
-                continue
-            if TEMPORARY_NAME.match(name):
-                (folder / name).unlink(missing_ok=True)
-            elif RECORD_NAME.fullmatch(name) or LABEL_NAME.fullmatch(name):
-                self._put_aside(folder / name)
-        return entered
-
-    def _readable(self, folder: Path, names: Sequence[str]) -> list[Event]:
-        """The events of the records that can be read and carry their own name, in order."""
-        events = []
-        for name in names:
-            try:
-                event = Event.read((folder / name).read_bytes(), f"{folder.name}/{name}")
-            except (InputError, OSError):
-                continue
-            if (event.image, f"{event.stem}.json") == (folder.name, name):
-                events.append(event)
-        return sorted(events, key=lambda event: event.sequence)
-
-    def _fits(self, case: CaseRow, event: Event) -> bool:
-        """Whether an event goes on from a case, and its label is whole."""
-        if event.sequence <= case.sequence or (event.version or case.last + 1) <= case.last:
-            return False
-        if event.version is None:
-            return True
-        label = self._label_path(event)
-        return label.is_file() and sha256(label) == event.sha256
-
-    def _put_aside(self, path: Path) -> None:
-        target = self._unfinished / path.parent.name / path.name
-        if target.exists():
-            target = target.with_name(f"{secrets.token_hex(4)}-{path.name}")
-        _make_folder(target.parent)
-        _place(path, target)
-        self._warn(f"{path.parent.name}: {path.name} was left half done and is put aside.")
 
     def _take_over_earlier(self) -> None:
         """Import the labels of a workspace of the earlier form; they stay where they are, too."""
@@ -781,64 +572,7 @@ class LabelStore:
                 names = validation.names_of(label.label_info)
                 self.submit(label.image, grid, label.file, submission, names, kind="imported")
             except (InputError, ConflictError) as error:
-                self._warn(f"{label.image}: its earlier label is not taken over, {error}")
-
-    def _find_predictions(self, index: Index) -> None:
-        """Enter the newest prediction of every image."""
-        for record in sorted(self._predictions.glob("*/*.json")):
-            try:
-                text = record.read_text(encoding="utf-8")
-                told = json.loads(text)
-                known = index.prediction(record.parent.name)
-                if record.with_suffix(".nii.gz").is_file() and (
-                    known is None or json.loads(known)["time"] < told["time"]
-                ):
-                    index.set_prediction(record.parent.name, text)
-            except (OSError, ValueError, KeyError, TypeError):
-                self._warn(f"{record.parent.name}: the record of a prediction is damaged.")
-
-    def _keep_review(self, review: ReviewVersion) -> None:
-        folder = self._reviews / review.study
-        _make_folder(folder)
-        write_json(folder / f"v{review.version:04d}.json", review.as_dict())
-
-    def _warn(self, sentence: str) -> None:
-        logger.warning("%s", sentence)
-        self._problems.append(sentence)
-
-
-@contextlib.contextmanager
-def _about(image_id: str) -> Iterator[None]:
-    """Name the image, not a path of this machine, where something cannot be written."""
-    try:
-        yield
-    except OutputError as error:
-        raise OutputError(error.problem, where=image_id, remedy=error.remedy) from error
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(child for child in path.iterdir() if child.is_dir())
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder that is still there after a power cut. Raises OutputError."""
-    if path.is_dir():
-        return
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        flush_to_disk(path.parent)
-    except OSError as error:
-        raise output_error(error, path) from error
-
-
-def _place(source: Path, target: Path) -> None:
-    """Rename a flushed file to its name, for good. Raises OutputError."""
-    try:
-        _make_folder(target.parent)
-        os.replace(source, target)
-        flush_to_disk(target.parent)
-    except OSError as error:
-        raise output_error(error, target) from error
+                self._mender.warn(f"{label.image}: its earlier label is not taken over, {error}")
 
 
 def _check_submission(image_id: str, submission: Submission) -> None:
@@ -893,21 +627,6 @@ def _is_repetition(event: Event, submission: Submission, base: int, digest: str)
     return same_hand and event.sha256 == digest and event.base_version == base
 
 
-def _conflict(name: str, base: int, newest: int, who: str, time: str) -> ConflictError:
-    began = f"yours began from version {base}" if base else "yours began from none"
-    there = f"version {newest} by {who} of {time} is there"
-    if not newest:
-        there = "its image has changed and earlier labels no longer count"
-    return ConflictError(
-        f"{there}, {began}",
-        where=name,
-        remedy="Load the newest state, bring your changes into it and submit again",
-        version=newest,
-        who=who,
-        time=time,
-    )
-
-
 def _held(lease: Lease, newest: int) -> ConflictError:
     return ConflictError(
         f"{lease.who} holds this case until {lease.until}",
@@ -933,12 +652,3 @@ def _prediction_record(digest: str, model: str | None, info: Mapping[str, Any], 
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"what is told of the prediction is not JSON, {error}") from error
-
-
-def _read_review(path: Path) -> ReviewVersion:
-    """A review from its file. Raises InputError if it is damaged."""
-    where = f"{path.parent.name}/{path.name}"
-    try:
-        return ReviewVersion.read(json.loads(path.read_text(encoding="utf-8")), where)
-    except (OSError, ValueError) as error:
-        raise InputError("is damaged", where=where, remedy="Bring it from a backup") from error
