@@ -70,7 +70,8 @@ def test_examples_are_what_the_member_is_shown_with_the_labels_in_the_same_windo
     assert examples.images.shape == examples.labels.shape == (3, 16, 16)
     volume = np.asarray(nib.load(readers.image("a")).dataobj, np.float32)
     crop = SEEN.crop(grid, ((9 + 16) / 2, (10 + 14) / 2))
-    np.testing.assert_array_equal(examples.images, SEEN.prepare(volume, crop)[1:4])
+    shown = SEEN.prepare(volume, crop)[1:4]
+    np.testing.assert_array_equal(examples.images, shown.astype(np.float16))
     np.testing.assert_array_equal(examples.labels, crop.apply_labels(labels)[1:4])
 
 
@@ -95,6 +96,14 @@ def test_a_label_that_was_changed_behind_the_store_is_left_out_with_a_sentence(r
     assert len(problems) == 1
     assert problems[0].startswith("a is left out: ")
     assert "not the label that was submitted" in problems[0]
+
+
+def test_reading_labels_tells_how_far_it_is(readers):
+    for name in ("a", "b"):
+        readers.submit(name, heart(), readers.write(name, heart()))
+    seen = []
+    read_examples(readers.corrections(), SEEN, 0, [], lambda *state: seen.append(state))
+    assert seen == [(0, 2, "reading labels"), (1, 2, "reading labels")]
 
 
 def test_too_few_slices_are_an_error_that_says_what_to_do(readers):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,6 +152,14 @@ def test_progress_is_told_in_the_words_of_monai_labels_clients():
 def test_a_wrong_request_is_refused_naming_what_is_wrong(request_, sentence):
     with pytest.raises(InputError, match=sentence):
         train.read_request(request_)
+
+
+def test_checking_a_request_needs_no_torch():
+    script = (
+        "import sys; from cinelabel.serving.train import read_request; read_request({})\n"
+        "sys.exit('torch' in sys.modules or 'openvino' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
 
 
 def test_a_request_without_options_is_the_default_configuration():

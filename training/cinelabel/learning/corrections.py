@@ -20,10 +20,11 @@ from filelock import FileLock
 
 from cinelabel import studies
 from cinelabel.core.errors import CineLabelError, InputError, RunError
-from cinelabel.core.files import sha256, write_json
+from cinelabel.core.files import output_error, sha256, write_json
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.labelstore import LabelStore
+from cinelabel.learning.data import Progress
 from cinelabel.transforms.preparation import Preparation, heart_centre
 from cinelabel.transforms.preprocess import Crop
 
@@ -86,7 +87,7 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Prepared slices: images float32 (n, h, w), labels uint8, known bool (n, classes).
+    """Prepared slices: images float16 (n, h, w), labels uint8, known bool (n, classes).
 
     `patients`: int (n,), a number a patient.
     """
@@ -145,8 +146,13 @@ def hold_out(
         InputError: the file cannot be read; who was held out is then unknown.
         OutputError: it cannot be written.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file.with_name(f".{file.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise output_error(error, file) from error
+    with lock:
         training, held_out = _read_sides(file)
         new = sorted(set(patients) - {*training, *held_out}, key=_shuffled)
         for patient in new:
@@ -215,10 +221,15 @@ def read_lesson(correction: Correction) -> Lesson:
 
 
 def read_lessons(
-    corrections: Sequence[Correction], problems: list[str]
+    corrections: Sequence[Correction], problems: list[str], progress: Progress | None, what: str
 ) -> Iterator[tuple[Correction, Lesson]]:
-    """Those that can be read; a sentence for each other one is added to `problems`."""
-    for correction in corrections:
+    """Those that can be read; a sentence for each other one is added to `problems`.
+
+    `progress` is told how many are done, of how many, and `what`.
+    """
+    for done, correction in enumerate(corrections):
+        if progress is not None:
+            progress(done, len(corrections), what)
         try:
             yield correction, read_lesson(correction)
         except CineLabelError as error:
@@ -226,7 +237,11 @@ def read_lessons(
 
 
 def read_examples(
-    corrections: Sequence[Correction], preparation: Preparation, only: int, problems: list[str]
+    corrections: Sequence[Correction],
+    preparation: Preparation,
+    only: int,
+    problems: list[str],
+    progress: Progress | None = None,
 ) -> Examples:
     """The slices of corrections, prepared for a member.
 
@@ -235,15 +250,17 @@ def read_examples(
         preparation: the member's.
         only: the one size of its network, 0 if there is none.
         problems: gets a sentence for each correction that is left out.
+        progress: told how many labels are read, of how many, and what is done.
 
     Raises:
         RunError: fewer than `LEAST_SLICES` slices are left.
     """
     images, labels, known, patients = [], [], [], []
     numbers: dict[str, int] = {}
-    for correction, lesson in read_lessons(corrections, problems):
+    for correction, lesson in read_lessons(corrections, problems, progress, "reading labels"):
         crop = lesson.crop(preparation, only)
-        images.append(preparation.prepare(lesson.volume, crop)[lesson.slices])
+        prepared = preparation.prepare(lesson.volume, crop)[lesson.slices]
+        images.append(prepared.astype(np.float16))
         labels.append(crop.apply_labels(lesson.labels)[lesson.slices])
         known.append(np.tile(lesson.known, (len(lesson.slices), 1)))
         number = numbers.setdefault(correction.patient, len(numbers))

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,22 +26,20 @@ from cinelabel.core.files import write_json, write_text
 from cinelabel.learning import config as configuration
 from cinelabel.learning.config import OPERATIONAL, FinetuneConfig, LossConfig
 from cinelabel.learning.corrections import Correction, read_examples
-from cinelabel.learning.data import SliceCache, open_cache, prefetched
+from cinelabel.learning.data import Progress, SliceCache, open_cache, prefetched
 from cinelabel.learning.loop import AveragedWeights, Interruption
 from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
 from cinelabel.learning.metalr import Forward, Objective
 from cinelabel.learning.publication import candidate_name, publish_candidate
 from cinelabel.learning.rivals import METHODS
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
-from cinelabel.learning.tuned import CLASSES, VALIDATION, Batch, MixedBatches, Tuned, score
+from cinelabel.learning.tuned import CLASSES, VALIDATION, Batch, MixedBatches, Scores, Tuned, score
 from cinelabel.models.store import ModelStore
 from cinelabel.networks.base import Network
 from cinelabel.networks.weights import get_weights, on_cpu, set_weights
 from cinelabel.segmentation.backend import choose_device
 
 PLAN_FILE = "finetuning.json"
-TOLD = ("steps", "seconds", "learned_from", "held_out")
-"""What the card tells of a run."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,10 @@ def finetune(
         InputError, OutputError: naming a file.
     """
     store, report = store or ModelStore(), report or (lambda state: None)
+
+    def progress(done: int, total: int, what: str) -> None:
+        report(State(what, done, total))
+
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = RunFolder(run)
@@ -133,12 +136,10 @@ def finetune(
         parent = store.load(plan.parent)
         member = Tuned(parent, parent.member(plan.member))
         problems: list[str] = []
-        report(State("reading labels"))
-        training = read_examples(plan.training, member.shown, member.only, problems)
-        phantoms = _phantoms(config, member, cache, report)
-        report(State("scoring"))
+        training = read_examples(plan.training, member.shown, member.only, problems, progress)
+        phantoms = _phantoms(config, member, cache, progress)
         network = member.network()
-        before = score(network, plan.held_out, member, problems)
+        before = score(network, plan.held_out, member, problems, progress)
         dice = before.mean if before else None
         torch.manual_seed(config.seed)
         batches = MixedBatches(training, phantoms, config, member.augment, member.finish)
@@ -146,28 +147,21 @@ def finetune(
         if not loop.run(stop):
             return FinetuneResult(run, loop.step, before=dice)
         weights = on_cpu(loop.average.average)
-        report(State("scoring", loop.step, loop.step, seconds=loop.seconds, dice=dice))
         set_weights(network, weights)
-        after = score(network.cpu(), plan.held_out, member, problems)
+        after = score(network.cpu(), plan.held_out, member, problems, progress)
+        report(State("publishing", 0, 1, seconds=loop.seconds, dice=after.mean if after else None))
+        scores = {"before": _told(before), "after": _told(after)}
         facts = {
             "steps": loop.step,
             "seconds": round(loop.seconds, 1),
-            "learned_from": _counted(plan.training, len(training)),
+            "learned_from": _counted(plan.training) | {"slices": len(training)},
             "held_out": _counted(plan.held_out) if plan.held_out else None,
-            "before": before.to_dict() if before else None,
-            "after": after.to_dict() if after else None,
-            "problems": problems,
         }
-        step = {
-            "run": config.name,
-            "from": plan.parent,
-            "config": config.model_dump(mode="json", exclude=set(OPERATIONAL)),
-            "result": {key: facts[key] for key in TOLD} | {"versions": _versions()},
-        }
-        scores = {side: facts[side] for side in ("before", "after")}
-        report(State("publishing", loop.step, loop.step, seconds=loop.seconds, dice=dice))
+        step = _step(config, plan, facts)
         publish_candidate(store, plan.version, parent, plan.member, weights, step, scores)
-        folder.finish(weights, {"name": config.name, "version": plan.version, **facts})
+        names = {"name": config.name, "version": plan.version}
+        left_out = {"problems": list(dict.fromkeys(problems))}
+        folder.finish(weights, {**names, **facts, **scores, **left_out})
         return _result(folder)
 
 
@@ -352,29 +346,35 @@ def _read_plan(file: Path) -> Plan:
 
 
 def _phantoms(
-    config: FinetuneConfig, member: Tuned, cache: Path, report: Report
+    config: FinetuneConfig, member: Tuned, cache: Path, progress: Progress
 ) -> SliceCache | None:
     if not config.replay:
         return None
-
-    def told(done: int, total: int, what: str) -> None:
-        report(State(what, done, total))
-
     data = member.phantom
     count, workers = config.replay_count, config.workers
-    return open_cache(data, count, data.seed, data.phantom, cache, workers, CLASSES, told)
+    return open_cache(data, count, data.seed, data.phantom, cache, workers, CLASSES, progress)
 
 
-def _counted(corrections: Sequence[Correction], slices: int | None = None) -> dict[str, int]:
-    counts = {"patients": len({c.patient for c in corrections}), "frames": len(corrections)}
-    return counts if slices is None else counts | {"slices": slices}
+def _counted(corrections: Sequence[Correction]) -> dict[str, int]:
+    return {"patients": len({c.patient for c in corrections}), "frames": len(corrections)}
 
 
-def _versions() -> dict[str, str]:
-    return {
+def _told(scores: Scores | None) -> dict[str, Any] | None:
+    return scores.to_dict() if scores else None
+
+
+def _step(config: FinetuneConfig, plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card tells of a run."""
+    versions = {
         "cinelabel": cinelabel.__version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
+    }
+    return {
+        "run": config.name,
+        "from": plan.parent,
+        "config": config.model_dump(mode="json", exclude=set(OPERATIONAL)),
+        "result": {**facts, "versions": versions},
     }
 
 

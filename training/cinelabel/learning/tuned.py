@@ -14,7 +14,7 @@ from cinelabel.core.errors import RunError
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.config import DataConfig, FinetuneConfig, LossConfig
 from cinelabel.learning.corrections import Correction, Examples, read_lessons
-from cinelabel.learning.data import SliceCache
+from cinelabel.learning.data import Progress, SliceCache
 from cinelabel.models.card import MemberCard
 from cinelabel.models.store import ModelVersion
 from cinelabel.networks.base import Network
@@ -142,7 +142,8 @@ class MixedBatches:
         replayed = round(self.config.replay * size) if self.phantoms is not None else 0
         replayed = min(replayed, size - 1)
         chosen = self._draw(size - replayed, generator)
-        images, labels = self.examples.images[chosen], self.examples.labels[chosen]
+        images = self.examples.images[chosen].astype(np.float32)
+        labels = self.examples.labels[chosen]
         known = self.examples.known[chosen]
         if replayed and self.phantoms is not None:
             drawn = generator.integers(len(self.phantoms), size=replayed)
@@ -186,12 +187,16 @@ class Scores:
 
 
 def score(
-    network: nn.Module, corrections: Sequence[Correction], member: Tuned, problems: list[str]
+    network: nn.Module,
+    corrections: Sequence[Correction],
+    member: Tuned,
+    problems: list[str],
+    progress: Progress | None = None,
 ) -> Scores | None:
     """Dice of a network on the CPU, a patient; None without corrections that can be read."""
     sums: dict[str, np.ndarray] = {}
     network.eval()
-    for correction, lesson in read_lessons(corrections, problems):
+    for correction, lesson in read_lessons(corrections, problems, progress, "scoring"):
         crop = lesson.crop(member.preparation, member.only)
         images = member.preparation.prepare(lesson.volume, crop)[lesson.slices]
         with torch.inference_mode():

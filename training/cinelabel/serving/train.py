@@ -81,7 +81,7 @@ def run(request: Any, context: Context) -> dict[str, Any]:
     from cinelabel.learning.run_folder import RunFolder
 
     def report(state: State) -> None:
-        if not context.cancelled:  # else there is a checkpoint to write first
+        if state.stage != "learning" or not context.cancelled:  # else a checkpoint comes first
             context.progress(state.stage, state.done, state.total, **figures(state))
 
     result = finetune(
