@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -73,6 +74,7 @@ class Orthanc:
     """A running Orthanc: its own address, that of its DICOMweb services, and its log-in."""
 
     url: str
+    pid: int
     user: str = "reader"
     password: str = "secret"
 
@@ -91,6 +93,15 @@ class Orthanc:
         with opener.open(request, timeout=60) as answer:
             return answer.read()
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Within the block it accepts connections, and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
     def upload(self, files: list[Path]) -> None:
         for file in files:
             self.rest("/instances", file.read_bytes())
@@ -106,20 +117,20 @@ def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., obj
     def start(port: int | None = None) -> Iterator[Orthanc]:
         folder = tmp_path_factory.mktemp("orthanc")
         port = port or find_free_port()
-        running = Orthanc(f"http://127.0.0.1:{port}")
         settings = {
             "StorageDirectory": str(folder),
             "IndexDirectory": str(folder),
             "HttpPort": port,
             "DicomServerEnabled": False,
             "AuthenticationEnabled": True,
-            "RegisteredUsers": {running.user: running.password},
+            "RegisteredUsers": {Orthanc.user: Orthanc.password},
             "Plugins": [str(ORTHANC_DICOMWEB)],
         }
         (folder / "orthanc.json").write_text(json.dumps(settings))
         with (folder / "log").open("wb") as log:
             command = [str(ORTHANC), str(folder / "orthanc.json")]
             process = subprocess.Popen(command, stdout=log, stderr=log)
+        running = Orthanc(f"http://127.0.0.1:{port}", process.pid)
         try:
             deadline = time.monotonic() + 30
             while True:

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +26,7 @@ from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies import dicom
 from cinelabel.studies.dicom_seg import read_seg
 
+T = TypeVar("T")
 SLICER_ORDER = ["RV", "LV", "MYO"]
 
 
@@ -89,18 +90,23 @@ def test_a_cine_of_the_pacs_is_segmented_corrected_and_comes_back_as_seg_voxel_f
     files = dicom.write_cine(tmp_path / "cine", phantom, patient_id="Doe^Jane")
     orthanc.upload(files)
     with serving(tmp_path, orthanc.dicomweb, pair) as server:
-        client = slicer_module.MONAILabelClient(
-            server.settings.url, tmpdir=str(tmp_path), client_id="reader"
-        )
-        wait_until(lambda: client.info()["datastore"]["total"] == 3)
+        address = server.settings.url
+        client = slicer_module.MONAILabelClient(address, tmpdir=str(tmp_path), client_id="reader")
+        wait_for(lambda: client.info()["datastore"]["total"] == 3)
         sample = client.next_sample("first", {})
         assert (sample["frame"], sample["n_frames"]) == (0, 3)
         label, answer = client.infer("cine", sample["id"], {"result_extension": ".nii.gz"})
         path, corrected = shuffled(Path(shutil.move(label, tmp_path / "inferred.nii.gz")))
         info = [{"name": name, "idx": 7} for name in SLICER_ORDER]
-        client.save_label(sample["id"], str(path), "", {"label_info": info, "model": "pair-1"})
-        wait_until(lambda: len(segs_in(orthanc)) == 1)
-        wait_until(lambda: get(f"{server.settings.url}/dicomweb/")["labels_waiting"] == [])
+        with orthanc.hanging():
+            began = time.monotonic()
+            client.save_label(sample["id"], str(path), "", {"label_info": info, "model": "pair-1"})
+            assert client.info()["datastore"]["completed"] == 1
+            print(f"submitted in {time.monotonic() - began:.2f} s while the PACS hangs")
+            (waiting,) = wait_for(lambda: get(f"{address}/dicomweb/")["labels_waiting"])
+            assert (waiting["image"], waiting["version"]) == (sample["id"], 1)
+        wait_for(lambda: len(segs_in(orthanc)) == 1)
+        wait_for(lambda: get(f"{address}/dicomweb/")["labels_waiting"] == [])
         log = server.settings.log.read_text() + server.settings.output.read_text()
     (seg,) = segs_in(orthanc)
     seg.save_as(tmp_path / "seg.dcm")
@@ -136,8 +142,10 @@ def test_a_pacs_that_hangs_freezes_no_client_and_not_the_end_of_the_server(tmp_p
     assert ended < process.PATIENCE.stop_s  # else it was killed
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(answer: Callable[[], T], seconds: float = 60) -> T:
+    """The answer as soon as it is true."""
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not (found := answer()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    return found

@@ -103,6 +103,9 @@ def test_a_pacs_that_takes_an_object_but_does_not_store_it_has_not_got_it(cine, 
             self.end_headers()
             self.wfile.write(answer)
 
+        def log_message(self, *_: object) -> None:
+            pass
+
     outbox = Outbox(tmp_path / "out")
     outbox.put("heart__t00", some_labels(), dicom.phase_images(cine, 0), INFO)
     with HTTPServer(("127.0.0.1", 0), Full) as server:
