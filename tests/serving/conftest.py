@@ -18,6 +18,7 @@ import hashlib, json, logging, os, sys, time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cinelabel.core.errors import InputError
 from fastapi import FastAPI, Request
 
 logger = logging.getLogger("lib.server")
@@ -26,8 +27,9 @@ conf = json.loads(os.environ["MONAI_LABEL_APP_CONF"])
 
 @asynccontextmanager
 async def lifespan(app):
-    if Path(os.environ["MONAI_LABEL_APP_DIR"], "broken").exists():
-        raise ValueError("the app is broken")
+    broken = Path(os.environ["MONAI_LABEL_APP_DIR"], "broken")
+    if broken.exists():
+        raise eval(broken.read_text())
     yield
     if Path(os.environ["MONAI_LABEL_APP_DIR"], "stuck").exists():
         time.sleep(60)

@@ -19,10 +19,11 @@ import httpx
 import psutil
 import pytest
 
-pytest.importorskip("uvicorn", reason="the [server] extra is not installed")
+pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
 from cinelabel.serving.process import Server, ServerError
-from cinelabel.serving.settings import ServerSettings
+from cinelabel.serving.settings import ServerSettings, find_app
+from cinelabel.serving.tokens import Role, Tokens
 
 DEADLINE_S = 60
 STOP_S = 5.0
@@ -119,9 +120,18 @@ def test_it_ends_with_its_parent_however_that_ends(
     assert alive == []
 
 
-def test_an_app_that_does_not_start_says_why(settings: ServerSettings) -> None:
-    (settings.app / "broken").touch()
-    with Server(settings) as server, pytest.raises(ServerError, match="the app is broken"):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ValueError('the app is broken')", "ValueError: the app"),
+        ("InputError('it is closed')", "code 3: it is closed"),
+    ],
+)
+def test_an_app_that_does_not_start_says_why(
+    settings: ServerSettings, error: str, said: str
+) -> None:
+    (settings.app / "broken").write_text(error)
+    with Server(settings) as server, pytest.raises(ServerError, match=said):
         server.wait_until_ready()
 
 
@@ -162,6 +172,21 @@ def test_with_a_certificate_it_speaks_tls_alone(secure: ServerSettings) -> None:
         plain = replace(secure, certificate=None, key=None)
         with pytest.raises(httpx.HTTPError):
             get(plain, "/health/live")
+
+
+def test_with_tokens_the_real_app_lets_in_who_has_one_until_it_is_removed(
+    secure: ServerSettings, tmp_path: Path
+) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    bearer = {"Authorization": f"Bearer {tokens.add('mary', Role.reader)}"}
+    with Server(replace(secure, app=find_app(), tokens=tokens.path)) as server:
+        server.wait_until_ready()
+        trusted = ssl.create_default_context(cafile=str(secure.certificate))
+        with httpx.Client(base_url=secure.url, verify=trusted, trust_env=False) as client:
+            assert client.get("/info/").status_code == 401
+            assert client.get("/info/", headers=bearer).status_code == 200
+            tokens.remove("mary")
+            assert client.get("/info/", headers=bearer).status_code == 401
 
 
 def test_forwarded_addresses_are_believed_behind_a_proxy_only(settings: ServerSettings) -> None:

@@ -193,13 +193,15 @@ class Server:
 
 
 def _why(log: str) -> str:
-    """The last exception in a log, or its last line."""
+    """The last exception in a log, or its last line; of our own errors the sentence alone."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     raised = [line for line in lines if _RAISED.match(line)]
-    return (raised or lines or ["it printed nothing"])[-1][:300]
+    last = (raised or lines or ["it printed nothing"])[-1]
+    return _OURS.sub("", last)[:300]
 
 
 _RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
+_OURS = re.compile(r"^cinelabel\.[\w.]+: ")
 _FORCE = getattr(signal, "SIGKILL", signal.SIGTERM)
 _OWN_GROUP: dict[str, Any] = (
     {"start_new_session": True}

@@ -95,6 +95,8 @@ def run(settings: ServerSettings) -> None:
         port=settings.port,
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
+        lifespan="on",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
