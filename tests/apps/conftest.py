@@ -78,6 +78,7 @@ class Guarded:
     """A running server with tokens, alone in a folder with its home and its temporary files."""
 
     url: str
+    pid: int
     folder: Path
     workspace: Workspace
     tokens: dict[str, str]
@@ -114,7 +115,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Gu
         server = process.Server(settings)
     with server:
         server.wait_until_ready()
-        yield Guarded(settings.url, folder, workspace, tokens, phantom)
+        yield Guarded(settings.url, server.pid, folder, workspace, tokens, phantom)
 
 
 @pytest.fixture(scope="session")

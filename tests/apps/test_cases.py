@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from cinelabel import studies
 
@@ -66,8 +67,10 @@ def state(client: httpx.Client, image: str = IMAGE) -> dict[str, Any]:
     return dict(found[image])
 
 
-def submit(client: httpx.Client, guarded: Any, image: str = IMAGE, **params: Any) -> httpx.Response:
-    content = guarded.label(image)
+def submit(
+    client: httpx.Client, guarded: Any, image: str = IMAGE, padding: int = 0, **params: Any
+) -> httpx.Response:
+    content = guarded.label(image) + bytes(padding)
     return client.put(
         "/datastore/label",
         params={"image": image},
@@ -168,6 +171,29 @@ def test_every_version_of_a_label_can_be_had_with_its_history(
     assert studies.load_label(tmp_path / "old.nii.gz")[0].any()
     newest = ann.get("/datastore/label", params={"label": IMAGE, "tag": "final"})
     assert newest.status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="limits of processes are Linux's")
+@pytest.mark.parametrize("padding", [0, 2 << 20])
+def test_a_full_disk_is_507_and_the_older_label_stands(
+    ann: httpx.Client, guarded: Any, padding: int
+) -> None:
+    """Files can have no more bytes, as on a full disk; with padding already the upload does not
+    fit, without it the label."""
+    base = state(ann)["version"]
+    assert submit(ann, guarded, base_version=base, comment="before").status_code == 200
+    server = psutil.Process(guarded.pid)
+    _, most = server.rlimit(psutil.RLIMIT_FSIZE)
+    server.rlimit(psutil.RLIMIT_FSIZE, (100, most))
+    try:
+        response = submit(ann, guarded, padding=padding, base_version=base + 1, comment="after")
+        assert response.status_code == 507, response.text
+        assert response.json()["cause"] == "storage"
+    finally:
+        server.rlimit(psutil.RLIMIT_FSIZE, (most, most))
+    assert state(ann)["version"] == base + 1
+    assert ann.get(f"/cases/{IMAGE}/label").content
+    assert submit(ann, guarded, base_version=base + 1, comment="after").status_code == 200
 
 
 def test_cases_come_a_page_at_a_time(ann: httpx.Client) -> None:

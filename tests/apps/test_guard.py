@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import httpx
 import pytest
+from cinelabel.core.errors import InputError
+from cinelabel.serving.settings import ServerSettings
 from cinelabel.serving.tokens import Role
 from fastapi.routing import APIRoute
 from lib.http.guard import JSON_LIMIT, MIB, OPEN, Rules
@@ -93,32 +98,25 @@ def test_what_fits_is_let_through() -> None:
 
 # Which role each address needs; the addresses of `OPEN` need none.
 ROLES = {
-    Role.reader: {
-        "GET /",
-        "GET /docs",
-        "GET /info/",
-        "GET /auth/token/valid",
-        "GET /metrics",
-        "GET /datastore/",
-        "GET /datastore/image",
-        "HEAD /datastore/image",
-        "GET /datastore/image/info",
-        "GET /datastore/label",
-        "HEAD /datastore/label",
-        "GET /datastore/label/info",
-        "POST /activelearning/{strategy}",
-        "PUT /session/",
-        "GET /session/{session_id}",
-        "DELETE /session/{session_id}",
-        "POST /infer/{model}",
-        "GET /queue/",
-        "GET /progress/{request_id}",
-        "DELETE /progress/{request_id}",
-    },
-    Role.annotator: {
-        "PUT /datastore/label",
-    },
-    Role.admin: set(),
+    Role.reader: """
+        GET /  GET /docs  GET /info/  GET /auth/token/valid  GET /metrics  GET /dicomweb/
+        GET /datastore/  GET /datastore/image  HEAD /datastore/image  GET /datastore/image/info
+        GET /datastore/label  HEAD /datastore/label  GET /datastore/label/info
+        GET /cases/  GET /cases/{image}/history  GET /cases/{image}/label
+        GET /studies/{study}/review  POST /activelearning/{strategy}
+        PUT /session/  GET /session/{session_id}  DELETE /session/{session_id}
+        POST /infer/{model}  GET /queue/  GET /progress/{request_id}  DELETE /progress/{request_id}
+        GET /batch/infer  GET /train/  GET /jobs/  GET /jobs/{job_id}
+    """,
+    Role.annotator: """
+        PUT /datastore/  PUT /datastore/image  PUT /datastore/label
+        POST /cases/{image}/skip  POST /cases/{image}/reopen
+        POST /cases/{image}/lease  DELETE /cases/{image}/lease  PUT /studies/{study}/review
+    """,
+    Role.admin: """
+        POST /train/  POST /train/{model}  DELETE /train/  POST /batch/infer/{model}
+        DELETE /batch/infer  GET /jobs/{job_id}/log  DELETE /jobs/{job_id}
+    """,
 }
 
 
@@ -128,11 +126,53 @@ def needed(route: APIRoute) -> Role | None:
 
 
 def test_every_address_asks_for_the_role_of_the_table() -> None:
-    found: dict[Role | None, set[str]] = {}
+    found: dict[Role | None, list[str]] = {}
     for router in ALL:
         for route in router.routes:
             assert isinstance(route, APIRoute)
-            for method in route.methods:
-                found.setdefault(needed(route), set()).add(f"{method} {route.path}")
-    assert {address.split()[1] for address in found.pop(None)} == OPEN
-    assert found == {role: addresses for role, addresses in ROLES.items() if addresses}
+            addresses = found.setdefault(needed(route), [])
+            addresses += [word for method in route.methods for word in (method, route.path)]
+    assert set(found.pop(None)[1::2]) == OPEN
+    told = {role: text.split() for role, text in ROLES.items()}
+    assert {role: pairs(words) for role, words in found.items()} == {
+        role: pairs(words) for role, words in told.items()
+    }
+
+
+def pairs(words: list[str]) -> set[tuple[str, str]]:
+    return set(zip(words[::2], words[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "status"),
+    [
+        (None, "/info/", 401),
+        (None, "/openapi.json", 401),
+        (None, "/health/live", 200),
+        ("reader", "/info/", 200),
+        ("annotator", "/jobs/nobody/log", 403),
+        ("admin", "/jobs/nobody/log", 404),
+    ],
+)
+def test_a_token_opens_what_its_role_may_do(
+    guarded: Any, role: str | None, path: str, status: int
+) -> None:
+    headers = {"Authorization": f"Bearer {guarded.tokens[role]}"} if role else {}
+    response = httpx.get(f"{guarded.url}{path}", headers=headers, trust_env=False)
+    assert response.status_code == status, response.text
+    assert ("www-authenticate" in response.headers) == (status == 401)
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Basic YTpi", "Bearer guess", "Bearer a b", "bearer é"]
+)
+def test_what_is_no_token_opens_nothing(guarded: Any, header: str) -> None:
+    headers = {"Authorization": header.encode("latin-1")}
+    response = httpx.get(f"{guarded.url}/info/", headers=headers, trust_env=False)
+    assert refusal(response) == (401, "token")
+
+
+def test_a_server_that_others_reach_does_not_start_without_tokens(tmp_path: Path) -> None:
+    settings = ServerSettings(studies=tmp_path, workspace=tmp_path / "w", behind_proxy=True)
+    with pytest.raises(InputError, match="token"):
+        Rules.of(settings)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from cinelabel.core.errors import InputError
 from cinelabel.serving.settings import ServerSettings, is_loopback
 from cinelabel.serving.tokens import Role, Tokens
 from fastapi import Depends, FastAPI, Request
@@ -41,7 +42,13 @@ class Rules:
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Rules:
-        """The rules that a server was started with."""
+        """The rules that a server was started with.
+
+        Raises:
+            InputError: others than this machine can reach it, and it has no tokens.
+        """
+        if settings.needs_tokens and settings.tokens is None:
+            raise InputError("a server that other machines can reach needs tokens")
         tokens = None if settings.tokens is None else Tokens(settings.tokens)
         return cls(tokens, settings.upload_limit_mb, LOCAL_NAMES | {*settings.hosts})
 
