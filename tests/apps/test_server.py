@@ -141,6 +141,15 @@ def test_the_server_listens_on_loopback_alone(running: Any) -> None:
     assert [address.ip for address in listening] == ["127.0.0.1"]
 
 
+def test_what_is_left_out_is_told_with_a_reason(http: httpx.Client) -> None:
+    told = http.get("/cases/left-out").json()
+    assert told["reading"] is None
+    assert told["waiting"] == []
+    (problem,) = told["problems"]
+    assert problem.startswith("broken.nii.gz: ")
+    assert problem.endswith(".")
+
+
 def test_the_studies_are_not_written_to(running: Any) -> None:
     assert sorted(path.name for path in running.studies.rglob("*")) == [
         "broken.nii.gz",

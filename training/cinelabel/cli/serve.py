@@ -143,6 +143,7 @@ def _run(settings: ServerSettings) -> None:
             flush=True,
         )
         terminal.note(f"Labels: {settings.workspace}  Log: {settings.log}")
+        terminal.note(f"What is left out, and why: {settings.url}/cases/left-out")
         server.wait()
 
 

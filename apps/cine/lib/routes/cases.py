@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 from pydantic import Field
 
-from lib.http.errors import Refused
+from lib.http.errors import Refused, without_paths
 from lib.http.guard import Annotator, Reader
 from lib.routes.common import Body, ClientId, Text
 from lib.services import Parts, Services
@@ -54,6 +54,16 @@ def cases(
     ]
     page = [describe(case, now) for case, now in found[offset : offset + limit]]
     return {"total": len(found), "offset": offset, "cases": page}
+
+
+@router.get("/left-out", summary="The study that is being read, and what waits or is left out")
+def left_out(parts: Parts, _: Reader) -> dict[str, Any]:
+    catalogue = parts.catalogue
+    return {
+        "reading": None if catalogue.reading is None else asdict(catalogue.reading),
+        "waiting": [without_paths(sentence) for sentence in catalogue.waiting],
+        "problems": [without_paths(sentence) for sentence in catalogue.problems],
+    }
 
 
 @router.get("/{image}/history", summary="What happened to a case, oldest first")
