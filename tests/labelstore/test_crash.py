@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -459,3 +460,23 @@ def test_who_holds_the_lock_for_too_long_is_named(
             assert store.counts()["versions"] == 0  # reading goes on
         assert writer.wait(60) == 0
     assert store.counts()["versions"] == 1
+
+
+def test_threads_of_one_server_share_a_store(store: LabelStore, label: Path, grid: Grid, by: By):
+    def work(number: int) -> int:
+        image = f"p{number % 4}__t00"
+        for _ in range(100):
+            try:
+                base = store.states([image])[image].version
+                store.lease(f"q{number}__t00", "anna", f"c{number}")
+                given = by(image, base_version=base, client_id=f"c{number}")
+                return store.submit(image, grid, label, given).version
+            except ConflictError:
+                continue
+        raise AssertionError("never got through")
+
+    with ThreadPoolExecutor(8) as pool:
+        versions = list(pool.map(work, range(24)))
+    assert sorted(versions) == sorted([1, 2, 3, 4, 5, 6] * 4)
+    assert len(store.leases()) == 24
+    require_whole(store)
