@@ -8,16 +8,15 @@ images in the workspace, and those are served: no request waits for the disk of 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import itertools
 import json
 import logging
 import os
-import re
 import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +26,7 @@ from cinelabel.core.errors import CineLabelError, ConflictError, InputError, Out
 from cinelabel.core.files import atomic_write, check_identifier, output_error, write_json
 from cinelabel.studies.cases import INDEX, Case, Entry, ServedStudy, read_index, write_index
 from cinelabel.studies.frames import Written, same_image, write_frames
+from cinelabel.studies.naming import NAME_LENGTH, Known, kept_name, study_name
 from cinelabel.studies.sources import (
     NIFTI_SUFFIXES,
     FileState,
@@ -35,11 +35,10 @@ from cinelabel.studies.sources import (
     current_fingerprint,
     file_state,
     is_nifti,
-    stem,
 )
 from cinelabel.studies.study import Study
 
-__all__ = ["Case", "Catalogue", "Reading", "ServedStudy", "study_name"]
+__all__ = ["Case", "Catalogue", "Reading", "ServedStudy"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,6 @@ SETTLE_S = 5.0
 FOLDER_SETTLES = 4.0
 """A DICOM folder must be quiet this many times as long as a file: its files come one by one."""
 SAVE_EVERY_S = 1.0
-NAME_LENGTH = 150
 OF_ADDED = "//added/"
 """How the keys of images in the workspace begin; a path below a folder never begins so."""
 
@@ -152,6 +150,7 @@ class Catalogue:
         self._trouble: tuple[str, ...] = ()
         self._waiting: tuple[str, ...] = ()
         self._reading: Reading | None = None
+        self._device: int | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         for made in (self.images, self.path / ADDED):
@@ -303,12 +302,15 @@ class Catalogue:
         """
         with self._work:
             scan = self._scanner.scan()
-            self._trouble = tuple(map(self._relative, scan.unreadable))
+            self._require_same_disk(bool(scan.sources))
+            self._trouble = tuple(
+                f"{self._relative(path)}: cannot be listed, {why}." for path, why in scan.unreadable
+            )
             self._read_index()
             sources = {s.key: s for s in (*scan.sources, *_added_sources(self.path / ADDED))}
             ready = self._look_at(sources)
             self._take_all(ready, progress)
-            self._note_gone(sources, scan.unreadable)
+            self._note_gone(sources, [path for path, _ in scan.unreadable])
 
     def watch(self, interval_s: float = 10.0) -> None:
         """Refresh in a thread until `close`; what goes wrong becomes a sentence in `problems`."""
@@ -337,6 +339,18 @@ class Catalogue:
             pause = min(interval_s, self._settle_s) if self._waiting else interval_s
 
     # Which sources are whole, and which are gone.
+
+    def _require_same_disk(self, has_sources: bool) -> None:
+        """Raise InputError if the folder is empty because a share is no longer mounted there."""
+        device = self.folder.stat().st_dev
+        if has_sources:
+            self._device = device
+        elif self._device not in (None, device):
+            raise InputError(
+                "is empty and lies on another disk than before",
+                where=self.folder,
+                remedy="Mount the share again; until then all is served as it was",
+            )
 
     def _look_at(self, sources: Mapping[str, Source]) -> list[Source]:
         """The sources that are to be taken; sentences on those that must wait."""
@@ -396,15 +410,14 @@ class Catalogue:
                 changed[key] = replace(entry, gone=True)
         self._missing = missing
         if changed or self._unsaved:
-            with self._alone():
+            with self._alone(), self._saving():
                 self._enter({k: entry for k, entry in changed.items() if k in self._entries})
-                self._save()
 
     def _is_kept(self, key: str, sources: Mapping[str, Source], unreadable: Sequence[str]) -> bool:
         """Whether a missing source may be there still: its folder cannot be listed now, or it
         became part of a source, or several, of which nothing has been served yet."""
         path = str(self.folder / key)
-        if any(path.startswith(sentence.split(": ")[0]) for sentence in unreadable):
+        if any(path.startswith(f"{folder}{os.sep}") for folder in unreadable):
             return True
         above = {str(parent) for parent in PurePosixPath(key).parents}
         return any(
@@ -423,40 +436,40 @@ class Catalogue:
         left = list(ready)
         try:
             while left and not self._stop.is_set():
-                with self._alone():
+                with self._alone(), self._saving():
                     until = time.monotonic() + SAVE_EVERY_S
+                    stored = set(os.listdir(self.images))
                     while left and time.monotonic() < until:
+                        source = left.pop(0)
                         if progress is not None:
-                            progress(len(ready) - len(left), len(ready), left[0].key)
-                        self._take(left.pop(0), len(left))
-                    self._save()
+                            progress(len(ready) - len(left) - 1, len(ready), source.key)
+                        if not self._is_current(source.key, self._looks[source.key], stored):
+                            self._take(source, len(left))
         except _Stopped:
             return
         finally:
             self._reading = None
+            shutil.rmtree(self.path / INCOMING, ignore_errors=True)
         if progress is not None:
             progress(len(ready), len(ready), "")
 
     def _take(self, source: Source, sources_left: int = 0) -> None:
-        """Read a source and move its images into place, unless it changed meanwhile."""
-        look, before = self._looks.get(source.key), self._entries.get(source.key)
-        if look is not None and self._is_current(source.key, look, set(os.listdir(self.images))):
-            return  # another process has taken it
+        """Read a source and move its images into place, unless it changed meanwhile.
+
+        If that fails it must rest again, so that the next scan begins with another source.
+        """
+        look, before = self._looks.pop(source.key, None), self._entries.get(source.key)
         incoming = self.path / INCOMING
         shutil.rmtree(incoming, ignore_errors=True)
         found = list(self._read(source, incoming, sources_left))
         problems = [self._relative(item) for item in found if isinstance(item, str)]
         written = [item for item in found if isinstance(item, Written)]
         if current_fingerprint(source.path) != source.fingerprint:
-            self._looks.pop(source.key, None)
             self._waiting += (f"{self._shown(source.key)}: waits, it changed while it was read.",)
             return
-        if look is not None:
-            look.tried = True
         served: list[ServedStudy] = []
         for item in written:
-            name = self._name_for(item, source, len(found) > 1, served)
-            study = _served(item, name, source)
+            study = self._named(item, source, len(found) > 1, {s.name for s in served})
             same_source = before is not None and before.fingerprint == source.fingerprint
             self._move_in(item, study, same_source)
             served.append(study)
@@ -464,7 +477,9 @@ class Catalogue:
             made = {image_id for study in served for image_id in study.image_ids()}
             served += [s for s in before.studies if made.isdisjoint(s.image_ids())]
         self._enter({source.key: Entry(source.fingerprint, tuple(served), tuple(problems))})
-        shutil.rmtree(incoming, ignore_errors=True)
+        if look is not None:
+            look.tried = True
+            self._looks[source.key] = look
 
     def _read(self, source: Source, incoming: Path, sources_left: int) -> Iterator[Written | str]:
         """Studies of a source as images in `incoming`, sentences on what cannot be read."""
@@ -489,56 +504,36 @@ class Catalogue:
             logger.exception("a source could not be read")
             yield f"{source.path}: cannot be read ({type(error).__name__})."
 
-    def _name_for(
-        self, item: Written, source: Source, several: bool, before: Sequence[ServedStudy]
-    ) -> str:
-        """A study's name: the one it had, also in another folder, else one after its path."""
-        known, taken = self._entries.get(source.key), {study.name for study in before}
-        own = [s for s in known.studies if s.name not in taken] if known else []
-        uid = item.study.series_uid
-        for same in (
-            lambda s: s.series_uid == uid and s.series == item.series,
-            lambda s: s.series_uid == uid and uid is not None,
-            lambda s: s.series_uid is None and s.series == item.series,
-        ):
-            found = next(filter(same, own), None)
-            if found is not None:
-                return found.name
-        for key, entry in self._entries.items():
-            moved = [s for s in entry.studies if uid is not None and s.series_uid == uid]
-            if moved and key in self._missing:
-                self._forget(key, moved[0])
-                return moved[0].name
+    def _named(
+        self, item: Written, source: Source, several: bool, taken: Collection[str]
+    ) -> ServedStudy:
+        """A study under the name it had, else one after its path that is free.
+
+        The name of a missing study is free for the same images alone, so that labels stay with
+        what they are of.
+        """
         wanted = study_name(source.path, self._root_of(source))
         if several and item.series is not None:
             wanted = f"{wanted}-{item.series}"
-        return self._free_name(wanted, item, source, taken)
-
-    def _free_name(self, wanted: str, item: Written, source: Source, taken: set[str]) -> str:
-        """`wanted`, or that with a number; a missing study gives its name to the same images."""
-        name, number = wanted, 1
-        while True:
-            ids = set(_served(item, name, source).image_ids())
-            holders = [
-                (key, study)
-                for key, entry in self._entries.items()
-                for study in entry.studies
-                if study.name == name or not ids.isdisjoint(study.image_ids())
-            ]
+        study, known = _served(item, wanted, source), Known(self._entries, self._missing)
+        kept = kept_name(study, source.key, known, taken)
+        if kept is not None:
+            self._forget(kept[1])
+            return replace(study, name=kept[0])
+        for number in itertools.count(2):
+            holders = known.holders(study)
             gone = all(key in self._missing for key, _ in holders)
-            if name not in taken and (
-                not holders or (gone and self._has_images(name, item, source))
+            if study.name not in taken and (
+                not holders or (gone and self._has_images(study, item))
             ):
-                for key, study in holders:
-                    self._forget(key, study)
-                return name
-            number += 1
-            name = f"{wanted}-{number}"
+                self._forget(holders)
+                return study
+            study = replace(study, name=f"{wanted}-{number}")
+        raise AssertionError("numbers do not end")
 
-    def _has_images(self, name: str, item: Written, source: Source) -> bool:
-        """Whether the images kept under a name are those of a study."""
-        kept = map(self.image_path, _served(item, name, source).image_ids())
-        return all(map(same_image, item.images, kept))
+    def _has_images(self, study: ServedStudy, item: Written) -> bool:
+        """Whether the images kept under a study's name are its own."""
+        return all(map(same_image, item.images, map(self.image_path, study.image_ids())))
 
     def _move_in(self, item: Written, study: ServedStudy, same_source: bool) -> None:
         """Put new images in place of old ones; labels of those that differ are set aside first.
@@ -627,13 +622,21 @@ class Catalogue:
         self._entries = {**self._entries, **entries}
         self._unsaved = True
 
-    def _forget(self, key: str, study: ServedStudy) -> None:
-        """Let a missing source no longer have a study."""
-        left = tuple(s for s in self._entries[key].studies if s.name != study.name)
-        if left:
-            self._enter({key: replace(self._entries[key], studies=left)})
-        else:
-            self._entries = {k: entry for k, entry in self._entries.items() if k != key}
+    def _forget(self, studies: Iterable[tuple[str, ServedStudy]]) -> None:
+        """Let sources no longer have studies that others have become; they are read anew if
+        they return."""
+        for key, study in studies:
+            left = tuple(s for s in self._entries[key].studies if s.name != study.name)
+            self._enter({key: replace(self._entries[key], studies=left, fingerprint="")})
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """What was entered within the block is written and served, also if the block fails."""
+        try:
+            yield
+        finally:
+            if self._unsaved:
+                self._save()
 
     def _save(self) -> None:
         """Write the index, then serve what it holds."""
@@ -682,21 +685,6 @@ class Catalogue:
         for root in (self.folder, self.path):
             sentence = sentence.replace(f"{root}{os.sep}", "").replace(str(root), root.name)
         return sentence
-
-
-def study_name(source: Path, folder: Path) -> str:
-    """A name that stays the same when other studies come: the path, without what it repeats."""
-    parts: list[str] = []
-    for part in (*source.relative_to(folder).parent.parts, stem(source.name)):
-        if source == folder:
-            break
-        if parts and part.startswith(parts[-1]):
-            parts.pop()
-        parts.append(part)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts or [folder.name])).lstrip(".")
-    if len(name) > NAME_LENGTH:
-        name = f"{name[: NAME_LENGTH - 13]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return name if name.strip("._-") else "study"
 
 
 def _served(item: Written, name: str, source: Source) -> ServedStudy:

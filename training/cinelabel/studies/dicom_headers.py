@@ -180,7 +180,7 @@ def read_pixels(instance: Instance) -> np.ndarray:
 
 
 def _dicom_files(folder: Path) -> Iterator[Path]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if _is_visible(path, folder))
     if not files:
         raise InputError(
             "is an empty folder", where=folder, remedy="Give the folder of a DICOM cine series"
@@ -196,6 +196,12 @@ def _dicom_files(folder: Path) -> Iterator[Path]:
             where=folder,
             remedy="Give the folder of a DICOM cine series, or a NIfTI file",
         )
+
+
+def _is_visible(path: Path, folder: Path) -> bool:
+    """Whether a path is a file and nothing on its way from the folder is hidden."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.is_file()
 
 
 def _has_preamble(path: Path) -> bool:

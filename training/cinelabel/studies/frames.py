@@ -81,7 +81,10 @@ def same_image(new: Path, old: Path) -> bool:
 
 
 def _stacks(source: Path) -> list[str | None]:
-    """The series of a DICOM folder that are stacks; [None] where there is nothing to choose."""
+    """The series of a DICOM folder that are stacks; [None] where there is nothing to choose.
+
+    A folder of which only the first slices have arrived is none yet.
+    """
     if source.is_file():
         return [None]
     from cinelabel.studies import dicom
@@ -89,10 +92,15 @@ def _stacks(source: Path) -> list[str | None]:
 
     found = dicom.read_series(source)
     stacks = [summary for summary in found if summary.slices >= RULES.stack_slices]
-    if len(found) == 1 or len(stacks) == 1:
-        return [None]
     if not stacks:
-        raise InputError("holds no stack of slices", where=source)
+        most = max(summary.slices for summary in found)
+        raise InputError(
+            f"holds no stack of slices, at most {most} belong together",
+            where=source,
+            remedy=f"A stack has {RULES.stack_slices} slices or more",
+        )
+    if len(stacks) == 1:
+        return [None]
     return [summary.key for summary in stacks]
 
 

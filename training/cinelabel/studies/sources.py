@@ -72,10 +72,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Scan:
-    """The sources below a folder, sorted by path, and folders that could not be listed."""
+    """The sources below a folder, sorted by path; folders that could not be listed, and why."""
 
     sources: tuple[Source, ...]
-    unreadable: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Scanner:
         self.folder = folder
         self._known: dict[str, tuple[FileState, str | None]] = {}
         self._seen: dict[str, tuple[FileState, str | None]] = {}
-        self._unreadable: list[str] = []
+        self._unreadable: list[tuple[str, str]] = []
 
     def scan(self) -> Scan:
         """The sources as they are now.
@@ -124,8 +124,9 @@ class Scanner:
         require_folder(self.folder)
         self._seen, self._unreadable = {}, []
         listed = self._list(str(self.folder))
-        if self._unreadable and self._unreadable[0].startswith(f"{self.folder}: "):
-            raise InputError("the folder cannot be read", where=self.folder)
+        for path, why in self._unreadable:
+            if path == str(self.folder):
+                raise InputError(f"cannot be listed, {why}", where=self.folder)
         found = sorted(self._sources(listed), key=lambda source: source.key)
         self._known = self._seen
         return Scan(tuple(found), tuple(self._unreadable))
@@ -148,7 +149,7 @@ class Scanner:
         except FileNotFoundError:  # removed while it was listed: the next scan sees what is left
             pass
         except OSError as error:
-            self._unreadable.append(f"{path}: cannot be listed, {error.strerror}.")
+            self._unreadable.append((path, (error.strerror or "it fails").lower()))
         listed = tuple(self._list(folder) for folder in folders)
         return _Folder(path, tuple(files), tuple(unfinished), listed)
 
