@@ -9,7 +9,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
-from cinelabel.core.errors import InputError, RunError
+from cinelabel.core.errors import InputError, OutputError, RunError
 from cinelabel.learning.corrections import (
     Correction,
     find_corrections,
@@ -144,6 +144,12 @@ def test_without_the_file_of_held_out_patients_nothing_is_guessed(tmp_path):
     file.write_text(file.read_text()[:20])
     with pytest.raises(InputError, match="cannot be read which patients are held out"):
         hold_out(file, ["a", "b"])
+
+
+def test_a_file_of_held_out_patients_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "learning").write_text("a file")
+    with pytest.raises(OutputError, match="not a folder"):
+        hold_out(tmp_path / "learning" / "patients.json", ["a"])
 
 
 def test_two_processes_deal_patients_into_one_file(tmp_path):

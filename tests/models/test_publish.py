@@ -12,6 +12,7 @@ from cinelabel.models import export
 from cinelabel.models.card import Agreement
 from cinelabel.models.folders import whole_folder
 from cinelabel.models.runtime import openvino_core
+from cinelabel.models.store import Kept
 from cinelabel.networks import NetworkSpec, build
 from cinelabel.networks.weights import set_weights
 from safetensors.torch import load_file
@@ -177,6 +178,21 @@ def test_networks_are_compared_on_what_their_preparation_would_show_them(drafts)
     slices = list(export.examples(drafts[0].network, "segmenter", native))[-1]
     assert slices.shape == (8, 1, 16, 16)
     assert (slices.min(), slices.max()) == (0.0, 1.0)
+
+
+def test_members_of_another_version_are_taken_over_file_by_file(store):
+    first = store.load("a-1")
+    second = publish(store, [Kept(first, member) for member in first.card.members], parent="a-1")
+    second.verify()
+    assert second.card.members == first.card.members
+
+
+def test_a_damaged_member_is_not_taken_over(store):
+    first = store.load("a-1")
+    (first.path / first.card.members[-1].files["openvino_bin"]).write_bytes(b"spoilt")
+    with pytest.raises(ModelError, match="damaged"):
+        publish(store, [Kept(first, member) for member in first.card.members])
+    assert store.versions() == ["a-1", "phantom-2"]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
