@@ -7,7 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from cinelabel.active.strategies import Choice, first, random_unlabelled
+from cinelabel.active.strategies import Candidate, Choice, first
+from cinelabel.active.strategies import random as random_image
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
@@ -19,7 +20,7 @@ class First(Strategy):
         super().__init__("First frame without a label")
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, str] | None:
-        return _answer(first(_candidates(request, datastore), ()))
+        return _answer(first(_candidates(request, datastore), []))
 
 
 class Random(Strategy):
@@ -33,14 +34,15 @@ class Random(Strategy):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, str] | None:
         with self._lock:
             seed = self._generator.getrandbits(32)
-        return _answer(random_unlabelled(_candidates(request, datastore), (), seed))
+        return _answer(random_image(_candidates(request, datastore), [], seed))
 
 
-def _candidates(request: dict[str, Any], datastore: Datastore) -> Sequence[str]:
+def _candidates(request: dict[str, Any], datastore: Datastore) -> Sequence[Candidate]:
     """The images to choose from: those that the request names, else all without a label."""
     named = request.get("candidates")
-    return datastore.get_unlabeled_images() if named is None else named
+    images = datastore.get_unlabeled_images() if named is None else named
+    return [Candidate(image, image) for image in images]
 
 
 def _answer(choice: Choice | None) -> dict[str, str] | None:
-    return None if choice is None else {"id": choice.id, "reason": choice.reason}
+    return None if choice is None else {"id": choice.image, "reason": choice.reason}
