@@ -449,7 +449,6 @@ class Catalogue:
             return
         finally:
             self._reading = None
-            shutil.rmtree(self.path / INCOMING, ignore_errors=True)
         if progress is not None:
             progress(len(ready), len(ready), "")
 
@@ -460,7 +459,6 @@ class Catalogue:
         """
         look, before = self._looks.pop(source.key, None), self._entries.get(source.key)
         incoming = self.path / INCOMING
-        shutil.rmtree(incoming, ignore_errors=True)
         found = list(self._read(source, incoming, sources_left))
         problems = [self._relative(item) for item in found if isinstance(item, str)]
         written = [item for item in found if isinstance(item, Written)]
@@ -605,6 +603,7 @@ class Catalogue:
                 self._read_index()
                 yield
             finally:
+                shutil.rmtree(self.path / INCOMING, ignore_errors=True)
                 lock.release()
 
     def _read_index(self) -> None:
