@@ -158,7 +158,7 @@ def test_a_changed_file_or_a_foreign_grid_is_left_and_named(
     shutil.copy(write(heart[:-1]), elsewhere / "p1__t00.nii.gz")
     other = LabelStore(tmp_path / "other")
     done = import_from(tmp_path / "out", other, elsewhere, "carl")
-    assert "does not lie on the study's grid" in done.problems[0]
+    assert "does not lie on the grid of its image" in done.problems[0]
     assert done.problems[1] == "p2__t00: the file of version 1 is missing or was changed."
     assert [event.image for event in other.events()] == ["p3__t00"]
     assert list((other.folder / "labels.tmp").iterdir()) == []

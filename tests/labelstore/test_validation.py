@@ -15,6 +15,8 @@ from cinelabel.core.errors import GridError, InputError, LabelError
 from cinelabel.core.grid import Grid
 from cinelabel.labelstore import LabelStore, Submission
 from cinelabel.labelstore.validation import check, mapping, names_of, read_label
+from cinelabel.studies import nifti
+from cinelabel.studies.study import Study
 
 AFFINE = np.array(
     [[-1.5, 0.0, 0.0, 40.0], [0.0, 1.25, 0.0, -30.0], [0.0, 0.0, 8.0, 12.5], [0.0, 0.0, 0.0, 1.0]]
@@ -154,6 +156,39 @@ def test_scaled_and_wide_values_count_when_they_are_whole(write: Write, heart: n
     image.header.set_slope_inter(0.5, 0)
     nib.save(image, path)
     assert np.array_equal(read_label(path)[0], heart)
+
+
+def test_a_label_that_itk_made_orthogonal_is_kept_on_the_grid_of_its_image(
+    store: LabelStore,
+    write: Write,
+    heart: np.ndarray,
+    by: Callable[..., Submission],
+):
+    """As 3D Slicer reads and writes; the axes of public studies are off by as much."""
+    sitk = pytest.importorskip("SimpleITK", reason="it comes with the server")
+    affine = AFFINE @ np.array([[1, 2e-4, 0, 0], [-1e-4, 1, 3e-5, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    grid = Grid(heart.shape, affine)
+    served, file = write(heart).with_name("image.nii.gz"), write(heart).with_name("itk.nii.gz")
+    frames = heart[..., None].astype(np.float32)
+    nifti.write_image(served, Study("p1", frames, grid, is_cine=False))
+    sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(served)), sitk.sitkUInt8), str(file))
+    assert not grid.equals(read_label(file)[1])
+    kept = store.submit(IMAGE, grid, file, by())
+    labels, kept_grid, _ = read_label(kept.path)
+    assert np.array_equal(labels, heart)
+    assert kept_grid.equals(grid)
+
+
+@pytest.mark.parametrize(("apart_mm", "fits"), [(0.1, True), (0.15, False), (-1.25, False)])
+def test_a_label_may_lie_off_by_less_than_a_tenth_of_a_voxel(
+    write: Write, heart: np.ndarray, grid: Grid, apart_mm: float, fits: bool
+):
+    path = write(heart, moved(a13=AFFINE[1, 3] + apart_mm))
+    if fits:
+        read_label(path, None, grid)
+    else:
+        with pytest.raises(GridError, match="does not lie on the grid of its image"):
+            read_label(path, None, grid)
 
 
 # Names

@@ -90,9 +90,9 @@ class Grid:
         """Whether the shapes agree and no voxel lies further apart than the tolerance."""
         return self._difference(other, tolerance_mm) is None
 
-    def difference(self, other: Grid) -> str | None:
+    def difference(self, other: Grid, tolerance_mm: float = SAME_GRID_TOLERANCE_MM) -> str | None:
         """What tells `other` from this grid, in words, or None when they are equal."""
-        return self._difference(other, SAME_GRID_TOLERANCE_MM)
+        return self._difference(other, tolerance_mm)
 
     def require_equal(self, other: Grid, what: str) -> None:
         """Raise GridError naming `what` (the file or array on `other`) unless the grids agree."""

@@ -373,8 +373,6 @@ class LabelStore:
 
     # Reviews
 
-    # Reviews
-
     def review(self, study: str) -> ReviewVersion | None:
         """The newest review of a study, None where there is none."""
         return next(reversed(self.review_history(study)), None)
