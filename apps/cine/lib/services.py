@@ -12,6 +12,7 @@ from typing import Annotated, get_args
 from cinelabel.core.errors import CineLabelError
 from cinelabel.labelstore import LabelStore
 from cinelabel.serving.jobs import JobRunner, State
+from cinelabel.serving.selfcheck import FREE_REFUSE_BYTES
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.catalogue import Catalogue
 from fastapi import Depends, Request
@@ -23,8 +24,7 @@ from lib.http.metrics import Gauges
 from lib.infer import SegmentationTask
 from lib.pacs import PacsLink
 from lib.sessions import Sessions
-
-LEAST_FREE_BYTES = 200 * 10**6
+from lib.uploads import remove_left_behind
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Services:
 
     def start(self) -> None:
         """Begin to follow the studies and to work on jobs; returns at once."""
+        remove_left_behind(self.uploads)
         self.catalogue.watch(self.settings.scan_interval_s)
         self.jobs.resume()
         if self.pacs is not None:
@@ -77,7 +78,7 @@ class Services:
         found = []
         workspace = self.settings.workspace
         try:
-            if shutil.disk_usage(workspace).free < LEAST_FREE_BYTES:
+            if shutil.disk_usage(workspace).free < FREE_REFUSE_BYTES:
                 found.append("The disk of the workspace is nearly full.")
             if not os.access(workspace, os.W_OK):
                 found.append("The workspace cannot be written.")

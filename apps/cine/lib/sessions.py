@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -110,8 +111,13 @@ class Sessions:
         now = time.time()
         for folder in self._folder.glob("*"):
             session = self.get(folder.name)
-            if session is not None and session.last_access_ts + session.expiry < now:
-                self.remove(session)
+            with contextlib.suppress(OSError):
+                if session is None:  # its server was killed while it was made
+                    end = folder.stat().st_mtime + EXPIRY_S
+                else:
+                    end = session.last_access_ts + session.expiry
+                if end < now:
+                    shutil.rmtree(folder)
 
 
 def _is_name(name: str) -> bool:

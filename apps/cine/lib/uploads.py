@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ from fastapi import UploadFile
 from lib.http.errors import Refused
 
 _SUFFIX = re.compile(r"(\.seg)?\.[A-Za-z0-9]{1,10}(\.gz)?$")
+
+
+STALE_S = 3600.0
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove what a killed server was receiving; files younger than an hour may be another's."""
+    for place in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            if place.stat().st_mtime < time.time() - STALE_S:
+                shutil.rmtree(place)
 
 
 @contextlib.contextmanager
