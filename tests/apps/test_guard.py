@@ -65,6 +65,14 @@ def test_pages_of_other_origins_are_refused_whatever_they_ask(origin: str, metho
     assert "access-control-allow-origin" not in response.headers
 
 
+def test_what_a_page_of_another_origin_embeds_is_refused_and_its_links_are_not() -> None:
+    client, headers = asking(Rules()), {"Sec-Fetch-Site": "cross-site"}
+    embedded = client.get("/health/live", headers={**headers, "Sec-Fetch-Mode": "no-cors"})
+    assert refusal(embedded) == (403, "origin")
+    followed = client.get("/health/live", headers={**headers, "Sec-Fetch-Mode": "navigate"})
+    assert followed.status_code == 200
+
+
 def test_the_own_page_is_let_in() -> None:
     headers = {"Origin": LOCAL}
     assert asking(Rules()).get("/health/live", headers=headers).status_code == 200

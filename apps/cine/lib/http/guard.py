@@ -106,7 +106,9 @@ def _header(scope: Scope, name: bytes) -> str | None:
 def _caller(scope: Scope, rules: Rules) -> Caller | None:
     """Who asks; None at the open addresses of a server with tokens. Raises Refused."""
     host, origin = _header(scope, b"host") or "", _header(scope, b"origin")
-    if origin is not None and _origin_host(origin) != host.lower():
+    foreign = _header(scope, b"sec-fetch-site") == "cross-site"  # images and scripts have no Origin
+    followed = _header(scope, b"sec-fetch-mode") == "navigate"
+    if (origin is not None and _origin_host(origin) != host.lower()) or (foreign and not followed):
         raise Refused(403, "Pages of other origins are not let in.", "origin")
     if rules.tokens is None:
         client = scope.get("client")
