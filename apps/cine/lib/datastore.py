@@ -210,16 +210,15 @@ class CineDatastore(Datastore):
     def status(self) -> dict[str, Any]:
         """How many images there are, and labels of each kind."""
         served = self.list_images()
-        states = self.labels.states()
-        predicted = self.labels.predictions()
-        known = [states[image_id] for image_id in served if image_id in states]
+        standing, predicted = self.labels.standing(), self.labels.predicted()
+        known = [standing[image_id] for image_id in served if image_id in standing]
         return {
             "total": len(served),
-            "completed": sum(case.state == "labelled" for case in known),
-            "skipped": sum(case.state == "skipped" for case in known),
+            "completed": sum(state == "labelled" for state, _ in known),
+            "skipped": sum(state == "skipped" for state, _ in known),
             "label_tags": {
-                FINAL: sum(case.version > 0 for case in known),
-                ORIGINAL: sum(image_id in predicted for image_id in served),
+                FINAL: sum(newest > 0 for _, newest in known),
+                ORIGINAL: len(predicted.intersection(served)),
             },
             "waiting": len(self.catalogue.waiting),
             "problems": len(self.catalogue.problems),
@@ -286,11 +285,11 @@ class CineDatastore(Datastore):
         return self.catalogue.holding(image_id)
 
     def _in_state(self, state: str) -> list[str]:
-        states = self.labels.states()
+        standing = self.labels.standing()
         return [
             image_id
             for image_id in self.list_images()
-            if (states[image_id].state if image_id in states else "open") == state
+            if standing.get(image_id, ("open", 0))[0] == state
         ]
 
     def _info(self, case: Case, state: CaseState) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from cinelabel.core.errors import OutputError
-from cinelabel.labelstore.records import CaseState, Event, Lease
+from cinelabel.labelstore.records import CaseState, Event, Lease, State
 
 FORM = 1  # of the tables; another form is made anew from the records
 BUSY_TIMEOUT_S = 30.0
@@ -140,6 +140,11 @@ class Index:
             found[lease.image] = replace(case, lease=lease)
         return found
 
+    def standing(self) -> dict[str, tuple[State, int]]:
+        """State and newest version of every case of which something is known."""
+        rows = self._connection.execute("SELECT image, state, newest FROM cases")
+        return {image: (state, newest) for image, state, newest in rows}
+
     def counts(self) -> dict[str, int]:
         """Cases labelled and skipped, and label versions in all."""
         labelled, skipped = self._connection.execute(
@@ -197,6 +202,10 @@ class Index:
     def predictions(self) -> dict[str, str]:
         """The records of all predictions, as JSON."""
         return dict(self._connection.execute("SELECT image, record FROM predictions"))
+
+    def predicted(self) -> set[str]:
+        """Images with a prediction."""
+        return {image for (image,) in self._connection.execute("SELECT image FROM predictions")}
 
     def set_prediction(self, image: str, record: str) -> None:
         """Enter a prediction in place of the last one."""
