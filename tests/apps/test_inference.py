@@ -30,6 +30,7 @@ pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
 import lib.routes.infer
 from cinelabel import studies
+from cinelabel.core.errors import InputError
 from cinelabel.core.grid import Grid
 from cinelabel.core.measures import measure
 from cinelabel.models.store import ModelStore
@@ -38,8 +39,10 @@ from cinelabel.serving.tokens import Role, Tokens
 from cinelabel.studies import Study, dicom
 from cinelabel.studies.catalogue import Catalogue
 from cinelabel.studies.dicom_seg import read_seg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lib.http.guard import Rules
-from lib.infer import SegmentationTask
+from lib.infer import SegmentationTask, read_wanted
 from lib.queue import READ_AHEAD, WAITING_LIMIT
 from lib.server import create
 
@@ -367,6 +370,33 @@ def test_parameters_are_taken_by_name_and_kind(slow: Slow, params: Any, word: st
     assert response.status_code == 400
     assert word in response.json()["detail"]
     assert slow.get("/queue/").json()["waiting"] == 0
+
+
+NAMES = st.sampled_from(
+    ["scope", "fast", "uncertainty", "save_label", "request_id", "label_tag", "device", "x"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text() | st.sampled_from(["frame", "study"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(NAMES | st.text(), VALUES, max_size=4))
+def test_any_parameters_are_understood_or_refused_with_a_sentence(params: dict[str, Any]) -> None:
+    sentence, wanted = None, None
+    try:
+        wanted = read_wanted(params, False)
+    except InputError as error:
+        sentence = str(error)
+    if wanted is None:
+        assert sentence is not None
+        assert sentence.endswith(".")
+        assert len(sentence) < 200
+    else:
+        assert wanted.scope == params.get("scope", "frame")
+        assert wanted.fast == params.get("fast", False)
 
 
 def test_what_clients_of_monai_label_send_besides_is_accepted(slow: Slow) -> None:

@@ -28,6 +28,7 @@ from cinelabel.segmentation.disagreement import disagreement, summary
 from cinelabel.studies import Study, nifti
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from lib.http.errors import without_paths
 from lib.progress import ProgressBoard, Tracker
 from lib.queue import CancelledError, DeviceQueue, Waited
 
@@ -37,17 +38,18 @@ if TYPE_CHECKING:
 Scope = Literal["frame", "study"]
 SCOPES = ("frame", "study")
 FLAGS = ("fast", "uncertainty", "save_label")
-IGNORED: Mapping[str, tuple[type, ...]] = {
-    "client_id": (str,),
-    "device": (str,),
-    "label_info": (list,),
-    "logging": (str,),
-    "restore_label_idx": (bool,),
-    "result_compress": (bool,),
-    "result_dtype": (str,),
-    "result_extension": (str,),
+IGNORED: Mapping[str, type] = {
+    "client_id": str,
+    "device": str,
+    "label_info": list,
+    "logging": str,
+    "restore_label_idx": bool,
+    "result_compress": bool,
+    "result_dtype": str,
+    "result_extension": str,
 }
 """Parameters that clients of MONAI Label send; the answer is the same without them."""
+KINDS = {str: "text", list: "list", bool: "truth value"}
 PREDICTED = "original"
 SPARE_THREADS = 8
 """Besides those of waiting requests: the one that has the device, some that write labels."""
@@ -120,7 +122,7 @@ def read_wanted(params: Mapping[str, Any], fast: bool) -> Wanted:
     """
     for name, value in params.items():
         if name in IGNORED and value is not None and not isinstance(value, IGNORED[name]):
-            raise InputError(f"{name} is not a {IGNORED[name][0].__name__}")
+            raise InputError(f"{name} is not a {KINDS[IGNORED[name]]}")
         if name not in IGNORED and name not in (*FLAGS, "scope", "request_id", "label_tag"):
             raise InputError(f"there is no parameter {name[:40]!r}")
     scope = params.get("scope", "frame")
@@ -188,7 +190,8 @@ class SegmentationTask(InferTask):
 
         Raises:
             QueueFullError: too many wait.
-            InputError: the id is not valid, or in use.
+            InputError: the id is not valid.
+            ConflictError: it is in use.
         """
         ticket = self.queue.join()
         try:
@@ -199,7 +202,7 @@ class SegmentationTask(InferTask):
                 tracker.end("cancelled")
                 raise
             except CineLabelError as error:
-                tracker.end("failed", str(error))
+                tracker.end("failed", without_paths(str(error)))
                 raise
             except BaseException:
                 tracker.end("failed", "The server failed; its log says why.")
