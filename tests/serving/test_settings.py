@@ -14,7 +14,6 @@ def test_settings_come_back_from_their_file_as_they_were(tmp_path: Path) -> None
         studies=tmp_path / "studies",
         workspace=tmp_path,
         host="0.0.0.0",
-        hosts=("cine.example",),
         tokens=tmp_path / "tokens.json",
         fast=True,
     )

@@ -38,7 +38,6 @@ class ServerSettings:
         app: folder with the `main.py` that MONAI Label loads.
         dicomweb: address of a DICOMweb server whose MR series are served.
         host, port: where it listens.
-        hosts: further names that clients may call it by (the Host header), besides `host`.
         tokens: file of log-in tokens; None: no log-in, and only this machine is let in.
         certificate, key: PEM files for TLS; None: plain HTTP.
         behind_proxy: a reverse proxy does TLS and tells the client's address.
@@ -59,7 +58,6 @@ class ServerSettings:
     dicomweb: str | None = None
     host: str = LOOPBACK
     port: int = 8000
-    hosts: tuple[str, ...] = ()
     tokens: Path | None = None
     certificate: Path | None = None
     key: Path | None = None

@@ -50,7 +50,7 @@ class Rules:
         if settings.needs_tokens and settings.tokens is None:
             raise InputError("a server that other machines can reach needs tokens")
         tokens = None if settings.tokens is None else Tokens(settings.tokens)
-        return cls(tokens, settings.upload_limit_mb, LOCAL_NAMES | {*settings.hosts})
+        return cls(tokens, settings.upload_limit_mb)
 
 
 @dataclass(frozen=True)
