@@ -92,6 +92,13 @@ def test_a_workspace_below_a_file_is_refused(settings: ServerSettings, tmp_path:
     assert "not a folder" in only_error(replace(settings, workspace=tmp_path / "file" / "w"))
 
 
+def test_a_workspace_among_the_studies_is_refused(settings: ServerSettings) -> None:
+    assert settings.studies is not None
+    for inside in (settings.studies, settings.studies / "new" / "workspace"):
+        assert "--workspace" in only_error(replace(settings, workspace=inside))
+    assert list(settings.studies.iterdir()) == []
+
+
 def test_a_damaged_model_is_refused_by_file(
     settings: ServerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

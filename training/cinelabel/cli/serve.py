@@ -157,7 +157,12 @@ def _require_source(studies: Path | None, dicomweb: str | None) -> None:
         raise InputError("what is served is one of the two: --studies DIR or --dicomweb URL")
     if studies is not None:
         require_folder(studies)
-        if not any(studies.iterdir()):
+        try:
+            empty = not any(studies.iterdir())
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InputError(f"cannot be read, {reason}", where=studies) from error
+        if empty:
             terminal.note(f"{studies} is empty so far; studies that are put there will be served.")
     if dicomweb is None:
         return

@@ -107,8 +107,14 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 def workspace(settings: ServerSettings) -> Iterator[Finding]:
-    """The workspace can be written and there is room."""
+    """The workspace is apart from the studies, can be written, and there is room."""
     folder = settings.workspace
+    if settings.studies is not None and folder.is_relative_to(settings.studies):
+        raise InputError(
+            "the workspace lies inside the folder of studies, which is never written to",
+            where=folder,
+            remedy="Choose another --workspace",
+        )
     while not folder.exists():
         folder = folder.parent
     try:
