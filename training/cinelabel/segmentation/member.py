@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from cinelabel.models.card import MemberCard
 from cinelabel.models.store import ModelVersion
 from cinelabel.segmentation.backend import Backend, load_backend
 from cinelabel.segmentation.locator import HeartBox
-from cinelabel.segmentation.passes import slice_probabilities, stack_probabilities, views
+from cinelabel.segmentation.passes import View, slice_probabilities, stack_probabilities, views
 from cinelabel.transforms.preparation import Preparation
 from cinelabel.transforms.preprocess import Crop
 
@@ -128,12 +128,18 @@ class Member:
         self, volume: np.ndarray, window: Crop, mirror: bool, turns: bool, clock: Clock
     ) -> np.ndarray:
         """Softmax of one phase in its window: (x, y, n) -> float32 (n, classes, h, w)."""
+        seen_as = views(self.card.spec.dimensions, mirror, turns)
+        return self.averaged(volume, window, seen_as, clock)
+
+    def averaged(
+        self, volume: np.ndarray, window: Crop, seen_as: Sequence[View], clock: Clock
+    ) -> np.ndarray:
+        """The same, averaged over the views that are given."""
         with clock.step("load"):
             network = self.backend()
         with clock.step("preprocess"):
             images = self.preparation.prepare(volume, window)
         spec = self.card.spec
-        seen_as = views(spec.dimensions, mirror, turns)
         with clock.step("network"):
             if spec.dimensions == 2:
                 return slice_probabilities(network, images, seen_as)

@@ -126,6 +126,10 @@ class Segmenter:
         """The member that is used alone when it has to be fast."""
         return self.version.card.fast or self.members[0]
 
+    def member(self, name: str) -> Member:
+        """The network that segments, by its name; InputError when there is none."""
+        return self._chosen([name], fast=False)[0]
+
     def locate(self, study: Study, mirror: bool = True) -> Located:
         """Where the heart is in a study; ModelError when the locator's files are damaged."""
         locator = self._locator
