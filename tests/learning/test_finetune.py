@@ -74,7 +74,7 @@ def phantoms(tmp_path_factory):
 @pytest.fixture
 def tune(models, six_patients, tmp_path, phantoms, monkeypatch):
     """Fine-tuning that publishes nothing, which takes longest."""
-    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: None)
+    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: "one")
     return Tuning(tmp_path, models, six_patients.corrections(), phantoms)
 
 
@@ -196,11 +196,13 @@ def test_a_run_killed_after_it_published_finishes_with_that_version(published):
     assert tuning.store.versions() == before
 
 
-def test_a_version_of_that_name_from_another_run_is_not_taken_for_its_own(published):
+def test_a_run_that_ends_while_another_has_published_takes_the_next_name(published):
     tuning, result, _ = published
-    parent, step = tuning.store.load("tiny-1"), {"run": "another"}
-    with pytest.raises(ModelError, match="another run has published 'tiny-1-tuned-1'"):
-        publish_candidate(tuning.store, result.version, parent, "second", {}, step, {})
+    parent, before = tuning.store.load("tiny-1"), tuning.store.versions()
+    weights = weights_of(result.run)
+    name = publish_candidate(tuning.store, parent, "second", weights, {"run": "another"}, {})
+    assert name not in before
+    assert tuning.store.load(name).card.parent == "tiny-1"
 
 
 def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_no_version(tune, tmp_path):

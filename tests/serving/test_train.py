@@ -119,7 +119,7 @@ def test_a_job_that_is_cancelled_has_a_checkpoint_and_goes_on_from_it(clinic, mo
     assert seen[-1] == ("learning", 2)
     assert ModelStore().versions().count("tiny-1-tuned-1") == 0
     context.cancelled = False
-    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: None)
+    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: "one")
     assert train.run(QUICK, context)["steps"] == 4
     assert ("learning", 1) not in seen[seen.index(("learning", 2)) + 1 :]
 
@@ -176,7 +176,7 @@ def test_without_labels_the_job_says_what_to_do(clinic):
 
 
 def test_the_held_out_patients_stay_when_more_labels_come(clinic, monkeypatch):
-    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: None)
+    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: "one")
     first = clinic.run(**QUICK, seed=1)
     before = clinic.sides()
     shutil.rmtree(clinic.workspace / "jobs")

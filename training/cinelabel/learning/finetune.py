@@ -30,7 +30,7 @@ from cinelabel.learning.data import Progress, SliceCache, open_cache, prefetched
 from cinelabel.learning.loop import AveragedWeights, Interruption
 from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
 from cinelabel.learning.metalr import Forward, Objective
-from cinelabel.learning.publication import candidate_name, publish_candidate
+from cinelabel.learning.publication import publish_candidate
 from cinelabel.learning.rivals import METHODS
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
 from cinelabel.learning.tuned import CLASSES, VALIDATION, Batch, MixedBatches, Scores, Tuned, score
@@ -84,7 +84,6 @@ class FinetuneResult:
 class Plan:
     """What a run was begun with, kept in its folder."""
 
-    version: str
     parent: str
     member: str
     training: tuple[Correction, ...]
@@ -158,8 +157,8 @@ def finetune(
             "held_out": _counted(plan.held_out) if plan.held_out else None,
         }
         step = _step(config, plan, facts)
-        publish_candidate(store, plan.version, parent, plan.member, weights, step, scores)
-        names = {"name": config.name, "version": plan.version}
+        version = publish_candidate(store, parent, plan.member, weights, step, scores)
+        names = {"name": config.name, "version": version}
         left_out = {"problems": list(dict.fromkeys(problems))}
         folder.finish(weights, {**names, **facts, **scores, **left_out})
         return _result(folder)
@@ -320,7 +319,6 @@ def _begin(
     member = config.member or parent.card.fast or next(iter(segmenters), "")
     Tuned(parent, parent.member(member))
     plan = Plan(
-        version=candidate_name(store, parent.name),
         parent=parent.name,
         member=member,
         training=tuple(c for c in corrections if c.patient not in held_out),
@@ -328,7 +326,7 @@ def _begin(
     )
     write_text(folder.config_file, config.to_yaml())
     sides = {side: [c.to_dict() for c in getattr(plan, side)] for side in ("training", "held_out")}
-    names = {"version": plan.version, "parent": plan.parent, "member": plan.member}
+    names = {"parent": plan.parent, "member": plan.member}
     write_json(file, names | sides)
     return plan
 
@@ -340,7 +338,7 @@ def _read_plan(file: Path) -> Plan:
             side: tuple(map(Correction.from_dict, values[side]))
             for side in ("training", "held_out")
         }
-        return Plan(values["version"], values["parent"], values["member"], **sides)
+        return Plan(values["parent"], values["member"], **sides)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("this is no plan of a fine-tuning run", where=file) from error
 

@@ -105,21 +105,19 @@ def publish_runs(
 
 def publish_candidate(
     store: ModelStore,
-    version: str,
     parent: ModelVersion,
     member: str,
     weights: Mapping[str, Tensor],
     step: Mapping[str, Any],
     held_out: Mapping[str, Any],
-) -> ModelVersion:
-    """Publish a version's child with one member fine-tuned; done before by the same run, return it.
+) -> str:
+    """Publish a version's child with one member fine-tuned; its name, also if the run did before.
 
     The other members are taken over file by file. The card tells counts, never names of patients
     or images.
 
     Args:
         store: that gets the child.
-        version: its name.
         parent: the version that it comes from.
         member: which was fine-tuned.
         weights: of it now.
@@ -127,15 +125,11 @@ def publish_candidate(
         held_out: scores before and after.
 
     Raises:
-        ModelError: for a version of that name from another run, and as `ModelStore.publish`.
+        ModelError: as `ModelStore.publish`.
     """
     card = parent.card
-    if version in store.versions():
-        made = store.load(version)
-        history = made.card.provenance.get("finetuning", [{}])
-        if made.card.parent == parent.name and history[-1].get("run") == step["run"]:
-            return made
-        raise ModelError(f"another run has published '{version}' meanwhile", where=step["run"])
+    if (made := _candidate_of(store, parent.name, step["run"])) is not None:
+        return made
     drafts = [
         Draft(m.name, m.role, m.spec, weights, m.preprocessing, m.weight)
         if m.name == member
@@ -144,8 +138,9 @@ def publish_candidate(
     ]
     validation = card.metrics.get("validation", {})
     history = [*card.provenance.get("finetuning", []), {"member": member, **step}]
-    return store.publish(
-        version,
+    made = candidate_name(store, parent.name)
+    store.publish(
+        made,
         drafts,
         provenance={
             **card.provenance,
@@ -161,14 +156,33 @@ def publish_candidate(
         parent=parent.name,
         fast=card.fast,
     )
+    return made
 
 
 def candidate_name(store: ModelStore, parent: str) -> str:
     """The next free name: phantom-2-tuned-1, and after it, whichever it came from, -tuned-2."""
-    stem = re.sub(r"-tuned-\d+$", "", parent)
-    pattern = re.compile(rf"{re.escape(stem)}-tuned-(\d+)")
-    taken = [int(found[1]) for name in store.versions() if (found := pattern.fullmatch(name))]
-    return check_identifier(f"{stem}-tuned-{max(taken, default=0) + 1}", "name of a version")
+    taken = max(_candidates(store, parent), default=0)
+    return check_identifier(f"{_stem(parent)}-tuned-{taken + 1}", "name of a version")
+
+
+def _candidate_of(store: ModelStore, parent: str, run: str) -> str | None:
+    """The candidate that a run has published, if it has."""
+    for name in _candidates(store, parent).values():
+        card = store.load(name).card
+        history = card.provenance.get("finetuning") or [{}]
+        if card.parent == parent and history[-1].get("run") == run:
+            return name
+    return None
+
+
+def _candidates(store: ModelStore, parent: str) -> dict[int, str]:
+    """The candidates that a version, or the one it comes from, has by their numbers."""
+    pattern = re.compile(rf"{re.escape(_stem(parent))}-tuned-(\d+)")
+    return {int(found[1]): n for n in store.versions() if (found := pattern.fullmatch(n))}
+
+
+def _stem(version: str) -> str:
+    return re.sub(r"-tuned-\d+$", "", version)
 
 
 def _require_names_of_their_own(configs: Sequence[TrainConfig], runs: Sequence[Path]) -> None:
