@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -23,7 +22,7 @@ from torch import nn
 from cinelabel.core.errors import ModelError
 from cinelabel.core.files import sha256
 from cinelabel.models.card import Agreement, FileKind, MemberCard
-from cinelabel.models.runtime import openvino_core
+from cinelabel.models.runtime import import_openvino, openvino_core
 from cinelabel.networks import build
 from cinelabel.networks.specs import NetworkSpec
 from cinelabel.networks.weights import on_cpu, set_weights
@@ -110,6 +109,7 @@ def rounded(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def export_openvino(network: nn.Module, spec: NetworkSpec, xml: Path, half: bool) -> None:
     """Write the OpenVINO form (xml and bin), its batch free, and its sides unless `spec.size`."""
+    openvino = import_openvino()
     sides = _sides(spec, 4)
     example = torch.zeros(2, spec.in_channels, *sides)
     free = sides if spec.size else (-1,) * len(sides)
@@ -118,20 +118,8 @@ def export_openvino(network: nn.Module, spec: NetworkSpec, xml: Path, half: bool
         # OpenVINO traces, which torch deprecates; what tracing cannot see are checks of shapes.
         for kind in (FutureWarning, torch.jit.TracerWarning):
             warnings.simplefilter("ignore", kind)
-        _report_to_nobody()
         model = openvino.convert_model(network, example_input=example, input=[shape])
     openvino.save_model(model, xml, compress_to_fp16=half)
-
-
-def _report_to_nobody() -> None:
-    """Keep OpenVINO's converter from sending statistics of its use over the internet.
-
-    It has its own stand-in for machines without the package that sends them.
-    """
-    from openvino.tools.ovc import convert_impl, telemetry_stub, telemetry_utils, utils
-
-    for module in (convert_impl, telemetry_utils, utils):
-        module.tm = telemetry_stub
 
 
 def _sides(spec: NetworkSpec, multiple: int) -> tuple[int, ...]:
