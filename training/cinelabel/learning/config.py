@@ -229,6 +229,25 @@ class MetaSettings(_Section):
         return 0.1 if self.optimiser == "sgd" else 0.01
 
 
+class DecisionRules(_Section):
+    """When a fine-tuned version takes the place of its parent; see `learning.decision`.
+
+    margin: Dice that the lower bound of a structure's mean may lie below zero.
+    phantom_margin: Dice of a structure that may be lost on the phantom cohort, which has `phantoms`
+        slices or stacks.
+    least_patients: held out, for a decision without a person.
+    level: of the one-sided bound, from `resamples` bootstrap samples drawn with `seed`.
+    """
+
+    margin: float = Field(default=0.01, ge=0)
+    phantom_margin: float = Field(default=0.03, ge=0)
+    phantoms: int = Field(default=48, ge=1)
+    least_patients: int = Field(default=3, ge=2)
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=10_000, ge=100)
+    seed: int = Field(default=0, ge=0)
+
+
 class FinetuneConfig(_Section):
     """A fine-tuning run: one member of a model version learns from readers' labels.
 
@@ -241,6 +260,7 @@ class FinetuneConfig(_Section):
         different ones.
     steps, minutes: whichever ends first; preparing, scoring and publishing come on top.
     precision: `auto` is bf16-mixed where the processor computes in bfloat16.
+    decision: when the result takes the place of its parent.
     """
 
     name: Annotated[str, AfterValidator(_as_identifier)]
@@ -269,6 +289,7 @@ class FinetuneConfig(_Section):
     replay_count: int = Field(default=512, ge=1)
     gradient_clip: float = Field(default=12.0, ge=0)
     ema: float = Field(default=0.99, ge=0, lt=1)
+    decision: DecisionRules = DecisionRules()
     seed: int = Field(default=1, ge=0)
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
