@@ -21,7 +21,8 @@ from cinelabel.phantom.cohort import PhantomStudy, make_study
 from cinelabel.serving import process
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.serving.tokens import Role, Tokens
-from cinelabel.studies.workspace import Workspace, prepare
+from cinelabel.studies.catalogue import Catalogue
+from cinelabel.studies.workspace import prepare
 
 SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 
@@ -32,7 +33,7 @@ class Running:
 
     server: process.Server
     url: str
-    workspace: Workspace
+    workspace: Catalogue
     studies: Path
     phantom: PhantomStudy
     temporary: Path
@@ -80,7 +81,7 @@ class Guarded:
     url: str
     pid: int
     folder: Path
-    workspace: Workspace
+    workspace: Catalogue
     tokens: dict[str, str]
     phantom: PhantomStudy
 

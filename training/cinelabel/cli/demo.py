@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cinelabel.core.measures import Measures
     from cinelabel.phantom.cohort import PhantomStudy
-    from cinelabel.studies.workspace import Workspace
+    from cinelabel.studies.catalogue import Catalogue
 
 REQUEST_TIMEOUT_S = 600.0
 MARKER = ".cinelabel-demo"
@@ -77,9 +77,11 @@ def demo(
     with steps.step("phantom", "Simulating a cine study"):
         phantom = _make_phantom(output, seed, frames)
     with steps.step("frames", "Preparing its frames for the server"):
+        from cinelabel.labelstore import LabelStore
         from cinelabel.studies.workspace import prepare
 
-        workspace = prepare(output / "study", output / "server")
+        labels = LabelStore(output / "server")
+        workspace = prepare(output / "study", output / "server", on_change=labels.set_aside)
     answer, label_file = _ask_server(output, workspace, phantom, steps, fast)
     with steps.step("figures", "Measuring and drawing"):
         comparison = _compare(phantom, answer, label_file)
@@ -128,7 +130,7 @@ def _make_phantom(output: Path, seed: int, frames: int) -> PhantomStudy:
 
 
 def _ask_server(
-    output: Path, workspace: Workspace, phantom: PhantomStudy, steps: Steps, fast: bool
+    output: Path, workspace: Catalogue, phantom: PhantomStudy, steps: Steps, fast: bool
 ) -> tuple[dict[str, Any], Path]:
     """Start the server, have the whole study segmented over HTTP, end the server."""
     from cinelabel.cli.serve import ended_by_signals, wait_with_progress

@@ -125,7 +125,8 @@ def _open(workspace: Path | None, studies: Path | None) -> tuple[LabelStore, Pat
     """The label store of an existing workspace, and the folder of its images."""
     from cinelabel.core.errors import InputError
     from cinelabel.labelstore import LabelStore
-    from cinelabel.studies.workspace import IMAGES, default_workspace
+    from cinelabel.studies.catalogue import IMAGES
+    from cinelabel.studies.workspace import default_workspace
 
     if (workspace is None) == (studies is None):
         raise InputError("give one of --workspace and --studies")
