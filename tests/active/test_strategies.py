@@ -128,7 +128,7 @@ def test_disagreement_takes_the_slice_with_the_largest_disputed_share() -> None:
     choice = disagreement(waiting, [])
     assert (choice.image, choice.slice) == ("q", 4)
     assert choice.reason == (
-        "In slice 4 the model's answers differ on 4.1 of 10.0 cm2 of heart, "
+        "In slice 4 two answers of the model differ on 4.1 of 10.0 cm2 of heart, "
         "most of 2 slices in 2 images."
     )
 

@@ -30,7 +30,7 @@ class Candidate:
         position: 0 for the first slice of the heart, 1 for the last.
         foreground: whether the model labels any structure there.
         heart_mm2: area that any of the model's answers (members, or mirrored passes) labels.
-        disputed_mm2: area that not all of them label alike.
+        disputed_mm2: area of it on which two answers differ, the mean over each two of them.
         features: float (n,), of the encoder; see `features.Encoder`.
     """
 
@@ -257,7 +257,7 @@ def _choice(candidate: Candidate, reason: str) -> Choice:
 def _disputed(candidate: Candidate) -> str:
     disputed, heart = candidate.disputed_mm2 / 100, candidate.heart_mm2 / 100
     return (
-        f"In slice {candidate.slice} the model's answers differ on {disputed:.1f} of "
+        f"In slice {candidate.slice} two answers of the model differ on {disputed:.1f} of "
         f"{heart:.1f} cm2 of heart"
     )
 
