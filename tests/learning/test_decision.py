@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from cinelabel.core.errors import RunError
 from cinelabel.learning.config import DecisionRules
 from cinelabel.learning.decision import decide, lower_bound, mean_gain
 
@@ -105,9 +106,9 @@ def test_a_structure_that_hardly_any_held_out_patient_has_leaves_it_to_a_person(
 
 
 def test_tables_of_other_patients_are_not_compared():
-    with pytest.raises(ValueError, match="same patients"):
+    with pytest.raises(RunError, match="same patients"):
         judged(CHAMPION[:3])
-    with pytest.raises(ValueError, match="same patients"):
+    with pytest.raises(RunError, match="same patients"):
         judged([{"LV": 0.9}, *CHAMPION[1:]])
 
 

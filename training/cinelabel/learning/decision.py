@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cinelabel.core.errors import RunError
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.config import DecisionRules
 
@@ -89,7 +90,7 @@ def decide(
         rules: margins and numbers.
 
     Raises:
-        ValueError: the tables are not of the same patients and structures.
+        RunError: the tables are not of the same patients and structures.
     """
     differences = compare(champion, challenger, rules)
     phantom = {
@@ -113,9 +114,9 @@ def decide(
 def compare(
     champion: DiceTable, challenger: DiceTable, rules: DecisionRules
 ) -> dict[str, Difference]:
-    """Paired differences of each structure that some patient has. Raises ValueError."""
+    """Paired differences of each structure that some patient has. Raises RunError."""
     if [set(table) for table in champion] != [set(table) for table in challenger]:
-        raise ValueError("the two versions are not scored on the same patients and structures")
+        raise RunError("two versions are compared that were not scored on the same patients")
     found = {}
     for structure in STRUCTURES:
         name = structure.name

@@ -2,8 +2,8 @@
 
 `finetune` runs, or goes on with, one run folder. Every batch holds phantom slices beside the
 readers' (replay, against forgetting), augmented as the member was in pre-training. The candidate
-keeps the locator and the other members of its parent, and is not put in use. Where patients are
-held out, its card tells their Dice before and after.
+keeps the locator and the other members of its parent, and is not put in use. Its card tells the
+Dice of held-out patients and of phantoms before and after, and what was decided (`decision`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import cinelabel
 from cinelabel.core.errors import RunError
 from cinelabel.core.files import write_json, write_text
 from cinelabel.learning import config as configuration
+from cinelabel.learning.challenge import open_cohort, score_cohort
 from cinelabel.learning.config import OPERATIONAL, FinetuneConfig, LossConfig
 from cinelabel.learning.corrections import Correction, read_examples
 from cinelabel.learning.data import Progress, SliceCache, open_cache, prefetched
+from cinelabel.learning.decision import decide
 from cinelabel.learning.loop import AveragedWeights, Interruption
 from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
 from cinelabel.learning.metalr import Forward, Objective
@@ -137,8 +139,10 @@ def finetune(
         problems: list[str] = []
         training = read_examples(plan.training, member.shown, member.only, problems, progress)
         phantoms = _phantoms(config, member, cache, progress)
+        cohort = open_cohort(member.phantom, config.decision.phantoms, cache, progress)
         network = member.network()
         before = score(network, plan.held_out, member, problems, progress)
+        remembered = score_cohort(network, cohort, member.finish)
         dice = before.mean if before else None
         torch.manual_seed(config.seed)
         batches = MixedBatches(training, phantoms, config, member.augment, member.finish)
@@ -148,8 +152,15 @@ def finetune(
         weights = on_cpu(loop.average.average)
         set_weights(network, weights)
         after = score(network.cpu(), plan.held_out, member, problems, progress)
+        kept = score_cohort(network, cohort, member.finish)
         report(State("publishing", 0, 1, seconds=loop.seconds, dice=after.mean if after else None))
-        scores = {"before": _told(before), "after": _told(after)}
+        champion, challenger = (found.patients if found else () for found in (before, after))
+        scores = {
+            "before": _told(before),
+            "after": _told(after),
+            "phantoms": {"count": len(cohort), "before": remembered, "after": kept},
+            "decision": decide(champion, challenger, remembered, kept, config.decision).to_dict(),
+        }
         facts = {
             "steps": loop.step,
             "seconds": round(loop.seconds, 1),
