@@ -26,7 +26,7 @@ from cinelabel.core.files import write_json, write_text
 from cinelabel.learning import config as configuration
 from cinelabel.learning.challenge import open_cohort, score_cohort
 from cinelabel.learning.config import OPERATIONAL, FinetuneConfig, LossConfig
-from cinelabel.learning.corrections import Correction, read_examples
+from cinelabel.learning.corrections import Correction, Examples, read_examples
 from cinelabel.learning.data import Progress, SliceCache, open_cache, prefetched
 from cinelabel.learning.decision import decide
 from cinelabel.learning.loop import AveragedWeights, Interruption
@@ -175,6 +175,57 @@ def finetune(
         return _result(folder)
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What `tune` made: averaged weights on the CPU, after so many steps and seconds of steps."""
+
+    weights: Mapping[str, torch.Tensor]
+    steps: int
+    seconds: float
+
+
+def tune(
+    config: FinetuneConfig,
+    run: Path,
+    member: Tuned,
+    examples: Examples,
+    *,
+    cache: Path,
+    report: Report | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Trained | None:
+    """Tune a member on examples, or go on with the run in folder `run`; nothing is published.
+
+    The examples are those that the run was begun with: the caller sees to it. Loss and rates of
+    every step are in metrics.csv of the folder. Arguments as in `finetune`; None when asked to
+    stop.
+
+    Raises:
+        RunError: a folder of another run, or a loss that is not a number.
+        OutputError: naming a file.
+    """
+    report = report or (lambda state: None)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = RunFolder(run)
+    with folder.alone():
+        _require_same(folder, config)
+        if not folder.finished:
+            write_text(folder.config_file, config.to_yaml())
+            phantoms = _phantoms(
+                config, member, cache, lambda done, total, what: report(State(what, done, total))
+            )
+            torch.manual_seed(config.seed)
+            batches = MixedBatches(examples, phantoms, config, member.augment, member.finish)
+            loop = _Loop(config, folder, member.network(), batches, member.loss, report, None)
+            if not loop.run(stop):
+                return None
+            facts = {"steps": loop.step, "seconds": round(loop.seconds, 1)}
+            folder.finish(on_cpu(loop.average.average), facts)
+        summary = folder.summary()
+        return Trained(folder.weights(), summary["steps"], summary["seconds"])
+
+
 class _Loop:
     """The steps of a run: resumes from the newest checkpoint and leaves one behind."""
 
@@ -312,16 +363,7 @@ def _begin(
     store: ModelStore,
 ) -> Plan:
     """The plan of a run, kept since it was begun, or made now. Raises RunError, ModelError."""
-    if folder.config_file.exists():
-        kept = configuration.read_yaml(folder.config_file)
-        before = configuration.parse_finetuning(kept, folder.config_file)
-        if difference := configuration.first_difference(before, config):
-            key, old, new = difference
-            raise RunError(
-                f"the run was begun with {key} = {old}, not {new}",
-                where=folder.path,
-                remedy="Use another run folder, or the configuration in its config.yaml",
-            )
+    _require_same(folder, config)
     file = folder.path / PLAN_FILE
     if file.exists():
         return _read_plan(file)
@@ -340,6 +382,21 @@ def _begin(
     names = {"parent": plan.parent, "member": plan.member}
     write_json(file, names | sides)
     return plan
+
+
+def _require_same(folder: RunFolder, config: FinetuneConfig) -> None:
+    """Raise RunError where the folder holds a run of another configuration."""
+    if not folder.config_file.exists():
+        return
+    kept = configuration.read_yaml(folder.config_file)
+    before = configuration.parse_finetuning(kept, folder.config_file)
+    if difference := configuration.first_difference(before, config):
+        key, old, new = difference
+        raise RunError(
+            f"the run was begun with {key} = {old}, not {new}",
+            where=folder.path,
+            remedy="Use another run folder, or the configuration in its config.yaml",
+        )
 
 
 def _read_plan(file: Path) -> Plan:
