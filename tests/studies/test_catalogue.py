@@ -268,6 +268,23 @@ def test_a_study_that_is_gone_is_not_served_and_returns_as_it_was(
     assert changes == []
 
 
+def test_another_file_in_place_of_one_that_is_gone_does_not_bring_that_back(
+    catalogue: Catalogue, folder: Path, changes: list[str]
+) -> None:
+    source = save(folder / "a.nii.gz")
+    scan(catalogue)
+    whole = source.read_bytes()
+    source.unlink()
+    scan(catalogue)
+    changes.clear()
+    source.write_bytes(whole[:-9])
+    scan(catalogue, 3)
+    assert ids(catalogue) == []
+    save(source, seed=1)
+    scan(catalogue)
+    assert ids(catalogue) == changes == ["a__t00", "a__t01", "a__t02"]
+
+
 def test_while_the_folder_cannot_be_reached_all_stays_as_it_was(
     catalogue: Catalogue, folder: Path, tmp_path: Path
 ) -> None:

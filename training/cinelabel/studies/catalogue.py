@@ -377,11 +377,14 @@ class Catalogue:
     def _is_current(self, key: str, look: _Look, stored: set[str]) -> bool:
         """Whether an entry was made of the source as it is, and all its images are there."""
         entry = self._entries.get(key)
-        if entry is None or entry.fingerprint != look.fingerprint:
+        if entry is None or not self._is_of(key, look):
             return False
         if entry.problems and not look.tried:  # once more in a new process, then not again
             return False
         return all(f"{image_id}.nii.gz" in stored for image_id in entry.image_ids())
+
+    def _is_of(self, key: str, look: _Look) -> bool:
+        return self._entries[key].fingerprint == look.fingerprint
 
     def _why_wait(self, source: Source, look: _Look, now: float) -> str | None:
         """Why a source cannot be taken yet, None if it can."""
@@ -399,7 +402,7 @@ class Catalogue:
         missing, changed = {}, {}
         for key, entry in self._entries.items():
             if key in sources:
-                if entry.gone:
+                if entry.gone and key in self._looks and self._is_of(key, self._looks[key]):
                     changed[key] = replace(entry, gone=False)
                 continue
             look = self._missing.get(key) or _Look((), "", now, 0)
@@ -471,7 +474,9 @@ class Catalogue:
             same_source = before is not None and before.fingerprint == source.fingerprint
             self._move_in(item, study, same_source)
             served.append(study)
-        if problems and before is not None:  # what was served of it stays, as it was read last
+        if (
+            problems and before is not None and not before.gone
+        ):  # what was served of it stays, as it was read last
             made = {image_id for study in served for image_id in study.image_ids()}
             served += [s for s in before.studies if made.isdisjoint(s.image_ids())]
         self._enter({source.key: Entry(source.fingerprint, tuple(served), tuple(problems))})
