@@ -261,3 +261,20 @@ def test_scores_of_all_structures_come_in_their_order():
     labels = volume((np.s_[2:5, 2:5, 1], LV.value))
     scores = score_labels(labels, labels, grid_of(labels.shape), case="x", distances=False)
     assert [s.structure for s in scores] == [s.name for s in STRUCTURES]
+
+
+def test_ppv_and_sensitivity_are_shares_of_the_prediction_and_of_the_reference():
+    prediction = volume(((slice(0, 4), slice(0, 4), slice(0, 1)), LV.value))
+    reference = volume(((slice(2, 4), slice(0, 6), slice(0, 1)), LV.value))
+    (score, *_) = score_labels(prediction, reference, grid_of(prediction.shape), case="one")
+    assert score.ppv == pytest.approx(8 / 16)
+    assert score.sensitivity == pytest.approx(8 / 12)
+    assert score.dice == pytest.approx(2 / (1 / score.ppv + 1 / score.sensitivity))
+
+
+def test_what_was_not_found_counts_as_no_overlap_in_the_penalised_figures():
+    nothing, reference = volume(), volume(((slice(2, 4),) * 3, LV.value))
+    lv, myo, _ = score_labels(nothing, reference, grid_of(nothing.shape), case="one")
+    assert (lv.ppv, lv.sensitivity) == (None, None)
+    assert (lv.penalised_ppv, lv.penalised_sensitivity) == (0.0, 0.0)
+    assert (myo.penalised_ppv, myo.penalised_sensitivity) == (None, None)

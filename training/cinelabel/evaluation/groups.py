@@ -29,7 +29,7 @@ _DETAILS = {
 _PHASE = re.compile(r"(.+?)(?:_(ED|ES)|__t\d+)")
 _TAKEN = frozenset(
     {"method", "frame", "structure", "dice", "hd95_mm", "assd_mm", "empty", "all"}
-    | {"penalised_dice", "penalised_hd95_mm"}
+    | {"penalised_dice", "penalised_hd95_mm", "ppv", "sensitivity"}
 )
 
 

@@ -1,4 +1,4 @@
-"""Dice, HD95 and ASSD of a segmentation against its reference (Gong et al. 2022, section 3).
+"""Overlaps, HD95 and ASSD of a segmentation against its reference (Gong et al. 2022, section 3).
 
 Surface distances come from MONAI with the spacing of the grid. A structure that is empty on one or
 both sides has no meaningful overlap or distance: it is counted and left out of the mean, and a
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cinelabel.core.grid import Grid
 
 HD_PERCENTILE = 95.0
-PENALTY_DICE = 0.0
+PENALTY_OVERLAP = 0.0
 
 Empty = Literal["prediction", "reference", "both"]
 Volume = tuple[str, str, int | None]
@@ -33,8 +33,8 @@ Volume = tuple[str, str, int | None]
 class Score:
     """One structure in one frame of one case.
 
-    `dice`, `hd95_mm` and `assd_mm` are None where `empty` says which side lacks the structure;
-    the distances are also None where they were not asked for. `diagonal_mm` is the image diagonal,
+    `dice`, `ppv`, `sensitivity`, `hd95_mm` and `assd_mm` are None where `empty` says which side
+    lacks the structure; the distances are also None where they were not asked for. `diagonal_mm` is the image diagonal,
     the penalty of the second HD95 figure. `method` is what made the prediction; `patient` whose the
     case is (empty: the case is a patient of its own); `groups` maps groupings, such as the vendor,
     to the case's group.
@@ -52,6 +52,8 @@ class Score:
     method: str = ""
     patient: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
+    ppv: float | None = None
+    sensitivity: float | None = None
 
     @property
     def volume(self) -> Volume:
@@ -61,9 +63,22 @@ class Score:
     @property
     def penalised_dice(self) -> float | None:
         """Dice with 0 where exactly one side is empty; None (not applicable) where both are."""
+        return self._penalised(self.dice)
+
+    @property
+    def penalised_ppv(self) -> float | None:
+        """The same of the positive predictive value."""
+        return self._penalised(self.ppv)
+
+    @property
+    def penalised_sensitivity(self) -> float | None:
+        """The same of the sensitivity."""
+        return self._penalised(self.sensitivity)
+
+    def _penalised(self, overlap: float | None) -> float | None:
         if self.empty is None:
-            return self.dice
-        return None if self.empty == "both" else PENALTY_DICE
+            return overlap
+        return None if self.empty == "both" else PENALTY_OVERLAP
 
     @property
     def penalised_hd95_mm(self) -> float | None:
@@ -82,6 +97,8 @@ class Score:
             "frame": self.frame,
             "structure": self.structure,
             "dice": self.dice,
+            "ppv": self.ppv,
+            "sensitivity": self.sensitivity,
             "hd95_mm": self.hd95_mm,
             "assd_mm": self.assd_mm,
             "empty": self.empty,
@@ -109,6 +126,19 @@ def dice(prediction: np.ndarray, reference: np.ndarray, structure: Structure) ->
     if empty_side(a, b) is not None:
         return None
     return 2.0 * int(np.count_nonzero(a & b)) / int(np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def ppv(prediction: np.ndarray, reference: np.ndarray, structure: Structure) -> float | None:
+    """Positive predictive value |A and B| / |A| of prediction A and reference B; else as `dice`."""
+    a, b = _masks(prediction, reference, structure)
+    return None if empty_side(a, b) else int(np.count_nonzero(a & b)) / int(np.count_nonzero(a))
+
+
+def sensitivity(
+    prediction: np.ndarray, reference: np.ndarray, structure: Structure
+) -> float | None:
+    """Sensitivity |A and B| / |B| of prediction A and reference B; else as `dice`."""
+    return ppv(reference, prediction, structure)
 
 
 def hd95_mm(
@@ -347,4 +377,6 @@ def _score_structure(
         diagonal_mm=image_diagonal_mm(prediction.shape, spacing),
         frame=frame,
         distances=distances,
+        ppv=ppv(prediction, reference, structure),
+        sensitivity=sensitivity(prediction, reference, structure),
     )

@@ -49,6 +49,8 @@ SCORE_COLUMNS = (
     "frame",
     "structure",
     "dice",
+    "ppv",
+    "sensitivity",
     "hd95_mm",
     "assd_mm",
     "empty",
