@@ -112,6 +112,46 @@ def test_a_damaged_file_ends_with_code_2_naming_it(store, capsys):
         assert "s.bin" in capsys.readouterr().err
 
 
+def candidate(store, outcome):
+    """`toy-1` once more as `toy-1-tuned-1`, about which something was decided."""
+    shutil.copytree(store / "toy-1", store / "toy-1-tuned-1")
+    card = store / "toy-1-tuned-1" / "card.json"
+    decision = {"outcome": outcome, "reasons": ["Two patients are held out."]}
+    changes = {"version": "toy-1-tuned-1", "metrics": {"held_out": {"decision": decision}}}
+    card.write_text(json.dumps(json.loads(card.read_text()) | changes))
+
+
+def test_a_candidate_is_promoted_rolled_back_and_both_are_in_the_history(store, capsys):
+    candidate(store, "keep")
+    assert run_command("list") == 0
+    assert "keep" in capsys.readouterr().out
+    assert run_command("promote", "toy-1-tuned-1", "--why", "better at the apex") == 0
+    assert capsys.readouterr().out == "Two patients are held out.\ntoy-1-tuned-1 is in use\n"
+    assert run_command("rollback") == 0
+    assert capsys.readouterr().out == f"{BUNDLED} is in use\n"
+    assert run_command("history", "--json") == 0
+    told = [(u["version"], u["why"], u["rolled_back"]) for u in json.loads(capsys.readouterr().out)]
+    assert told == [("toy-1-tuned-1", "better at the apex", False), (BUNDLED, "", True)]
+    assert run_command("history") == 0
+    assert "rolled back" in capsys.readouterr().out
+
+
+def test_a_rejected_candidate_is_promoted_by_force_alone(store, capsys):
+    candidate(store, "reject")
+    assert run_command("promote", "toy-1-tuned-1") == 2
+    assert "was rejected. Give --force" in capsys.readouterr().err
+    assert ModelStore().current() == BUNDLED
+    assert run_command("promote", "toy-1-tuned-1", "--force") == 0
+    assert ModelStore().current() == "toy-1-tuned-1"
+
+
+def test_what_is_no_candidate_is_not_promoted_and_there_may_be_nothing_to_roll_back(store, capsys):
+    assert run_command("promote", "toy-1") == 2
+    assert "it is no candidate. Choose it with: cinelabel models use" in capsys.readouterr().err
+    assert run_command("rollback") == 2
+    assert "no other version was in use before" in capsys.readouterr().err
+
+
 def drawn_case(folder):
     """A phantom-like folder of one phase with a ring, its truth and its label."""
     x, y = np.mgrid[:96, :96] - 48.0

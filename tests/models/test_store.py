@@ -138,3 +138,133 @@ def test_a_card_is_plain_json(store):
     assert card["provenance"] == {"seed": 0}
     assert card["metrics"] == {"toy": {"dice": 0.5}}
     assert "Not a medical device" in card["intended_use"]
+
+
+@pytest.fixture
+def three(store):
+    """The store with `a-1`, `b-1` and `c-1`; `c-1` was fine-tuned from `b-1`."""
+    for name, parent in (("b-1", "a-1"), ("c-1", "b-1")):
+        shutil.copytree(store.root / "a-1", store.root / name)
+        card = store.root / name / "card.json"
+        values = json.loads(card.read_text()) | {"version": name, "parent": parent}
+        card.write_text(json.dumps(values))
+    return store
+
+
+def used(store):
+    return [(use.version, use.rolled_back) for use in store.history()]
+
+
+def test_rolling_back_again_goes_further_back_until_there_is_nothing_before(three):
+    for name in ("a-1", "b-1", "a-1", "c-1"):
+        three.use(name, "anna", "it is better")
+    found = []
+    for _ in range(4):
+        assert three.before() == three.roll_back("berta", "it was not").name
+        found.append(three.current())
+    assert found == ["a-1", "b-1", "a-1", "phantom-2"]
+    assert three.before() is None
+    with pytest.raises(ModelError, match="no other version was in use before"):
+        three.roll_back()
+    assert three.current() == "phantom-2"
+
+
+def test_after_a_roll_back_what_is_used_next_stands_on_what_was_rolled_back_to(three):
+    three.use("a-1")
+    three.use("b-1")
+    three.roll_back()
+    three.use("c-1")
+    assert three.roll_back().name == "a-1"
+    assert three.roll_back().name == "phantom-2"
+
+
+def test_the_history_tells_who_put_what_in_use_and_why(three):
+    three.use("b-1", "anna", "for the new scanner")
+    three.use("b-1", "anna", "twice is once")
+    three.roll_back("berta", "it fails at the apex")
+    found = [(use.version, use.who, use.why, use.rolled_back) for use in three.history()]
+    assert found == [
+        ("b-1", "anna", "for the new scanner", False),
+        ("phantom-2", "berta", "it fails at the apex", True),
+    ]
+    assert all(use.time.endswith("+00:00") for use in three.history())
+
+
+def test_versions_that_are_gone_are_passed_over_on_the_way_back(three):
+    for name in ("a-1", "b-1", "c-1"):
+        three.use(name)
+    shutil.rmtree(three.root / "b-1")
+    assert three.roll_back().name == "a-1"
+
+
+def test_a_damaged_version_is_not_rolled_back_to(three):
+    three.use("a-1")
+    three.use("b-1")
+    (three.root / "a-1" / "seg.xml").write_text("<net/>")
+    with pytest.raises(ModelError, match=r"seg.xml"):
+        three.roll_back()
+    assert three.current() == "b-1"
+
+
+def test_a_kill_between_pointer_and_history_loses_nothing(three, monkeypatch):
+    three.use("a-1")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cinelabel.models.store.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            three.use("b-1")
+    assert three.current() == "b-1"
+    assert used(three) == [("a-1", False), ("b-1", False)]
+    three.use("c-1")
+    assert used(three) == [("a-1", False), ("b-1", False), ("c-1", False)]
+    assert three.roll_back().name == "b-1"
+
+
+def test_a_pointer_written_by_an_earlier_release_is_the_first_entry(three):
+    (three.root / "current").write_text("a-1\n")
+    assert used(three) == [("a-1", False)]
+    assert three.roll_back().name == "phantom-2"
+
+
+def test_a_challenger_takes_the_place_of_its_parent_alone(three):
+    assert not three.promote("c-1")
+    assert three.current() == "phantom-2"
+    three.use("b-1")
+    assert three.promote("c-1", why="it is better")
+    assert three.current() == "c-1"
+
+
+def test_a_challenger_that_was_rolled_back_is_not_promoted_again(three):
+    three.use("b-1")
+    three.promote("c-1")
+    three.roll_back()
+    assert not three.promote("c-1")
+    assert three.current() == "b-1"
+
+
+def test_a_history_that_cannot_be_read_says_what_to_do(three):
+    three.use("a-1")
+    (three.root / "history.json").write_text('{"uses": 5}')
+    with pytest.raises(ModelError, match=r"history.json: .*Remove the file"):
+        three.history()
+    assert three.current() == "a-1"
+
+
+def test_programs_that_put_versions_in_use_at_once_lose_none_of_them(three):
+    code = (
+        "import sys; from pathlib import Path; from cinelabel.models.store import ModelStore\n"
+        "store = ModelStore(Path(sys.argv[1]), bundled=Path(sys.argv[2]))\n"
+        "for _ in range(10): store.use(sys.argv[3]); store.use('a-1')"
+    )
+    folders = [str(three.root), str(three.bundled)]
+    programs = [
+        subprocess.Popen([sys.executable, "-c", code, *folders, name]) for name in ("b-1", "c-1")
+    ]
+    assert [program.wait(120) for program in programs] == [0, 0]
+    history = [use.version for use in three.history()]
+    assert all(one != next_ for one, next_ in zip(history, history[1:], strict=False))
+    assert {history.count("b-1"), history.count("c-1")} == {10}
+    assert three.current() == history[-1] == "a-1"

@@ -1,4 +1,4 @@
-"""`cinelabel models`: list, show, choose and score model versions."""
+"""`cinelabel models`: list, show, choose, roll back and score model versions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from cinelabel.evaluation.metrics import Score
     from cinelabel.models.store import ModelStore
 
-app = typer.Typer(help="List, show, choose and score model versions.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, choose, roll back and score model versions.", no_args_is_help=True
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Why = Annotated[str, typer.Option("--why", help="For the history.")]
 Store = Annotated[
     Path | None,
     typer.Option(
@@ -69,7 +72,7 @@ def list_versions(json_output: Json = False, store: Store = None) -> None:
         return
     from rich.table import Table
 
-    table = Table("version", "in use", "from", "created", "members", "validation Dice")
+    table = Table("version", "in use", "from", "created", "members", "decision", "validation Dice")
     for row in rows:
         described = [f"{member['name']} ({member['role']})" for member in row["members"]]
         table.add_row(
@@ -78,6 +81,7 @@ def list_versions(json_output: Json = False, store: Store = None) -> None:
             "package" if row["bundled"] else "store",
             row["created"][:10],
             row["problem"] or ", ".join(described),
+            row["decision"] or "",
             _scores(row["metrics"]),
         )
     terminal.print_table(table)
@@ -128,11 +132,66 @@ def show(
 
 @app.command()
 def use(
-    version: Annotated[str, typer.Argument(help="Name of the version.")], store: Store = None
+    version: Annotated[str, typer.Argument(help="Name of the version.")],
+    why: Why = "",
+    store: Store = None,
 ) -> None:
     """Put a version in use, after verifying its files; earlier versions stay."""
-    chosen = _open(store).use(version)
+    chosen = _open(store).use(version, _who(), why)
     typer.echo(f"{chosen.name} is in use")
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Name of a fine-tuned version.")],
+    why: Why = "",
+    force: Annotated[bool, typer.Option("--force", help="Even one that was rejected.")] = False,
+    store: Store = None,
+) -> None:
+    """Put a fine-tuned candidate in use, after telling what was decided about it."""
+    from cinelabel.core.errors import ModelError
+
+    opened = _open(store)
+    decision = opened.load(version).card.decision
+    if decision is None:
+        raise ModelError(
+            "nothing was decided about it, it is no candidate",
+            where=version,
+            remedy=f"Choose it with: cinelabel models use {version}",
+        )
+    for reason in decision["reasons"]:
+        typer.echo(reason)
+    if decision["outcome"] == "reject" and not force:
+        raise ModelError("was rejected", where=version, remedy="Give --force to use it anyway")
+    opened.use(version, _who(), why)
+    typer.echo(f"{version} is in use")
+
+
+@app.command()
+def rollback(why: Why = "", store: Store = None) -> None:
+    """Put the version in use that was before the present one; again, and it goes further back."""
+    typer.echo(f"{_open(store).roll_back(_who(), why).name} is in use")
+
+
+@app.command()
+def history(json_output: Json = False, store: Store = None) -> None:
+    """List which versions were put in use, when, by whom and why; the newest last."""
+    from dataclasses import asdict
+
+    from cinelabel.cli import terminal
+
+    uses = _open(store).history()
+    if json_output:
+        terminal.print_json([asdict(use) for use in uses])
+        return
+    from rich.table import Table
+
+    table = Table("time", "version", "", "who", "why")
+    for use in uses:
+        table.add_row(
+            use.time, use.version, "rolled back" if use.rolled_back else "", use.who, use.why
+        )
+    terminal.print_table(table)
 
 
 @app.command()
@@ -296,6 +355,16 @@ def _labelled_cases(data: list[str], by: list[str] | None) -> list[Case]:
     return found
 
 
+def _who() -> str:
+    """The account of whoever runs the command; empty where the system cannot tell."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""
+
+
 def _pixels(preprocessing: Mapping[str, Any]) -> str:
     spacing = preprocessing.get("spacing_mm")
     return "the image's own pixels" if spacing is None else f"{spacing} mm pixels"
@@ -321,7 +390,7 @@ def _row(store: ModelStore, name: str) -> dict[str, Any]:
     try:
         card = store.load(name).card
     except ModelError as error:
-        empty: dict[str, Any] = {"created": "", "licence": "", "members": [], "metrics": {}}
+        empty = {"created": "", "licence": "", "members": [], "metrics": {}, "decision": None}
         return row | empty | {"problem": str(error)}
     members = [{"name": m.name, "role": m.role, "parameters": m.parameters} for m in card.members]
     return row | {
@@ -329,6 +398,7 @@ def _row(store: ModelStore, name: str) -> dict[str, Any]:
         "licence": card.licence,
         "members": members,
         "metrics": card.metrics,
+        "decision": card.decision and card.decision["outcome"],
     }
 
 

@@ -104,6 +104,13 @@ class Card(_Part):
     parent: str | None = None
     fast: Name | None = None
 
+    @property
+    def decision(self) -> dict[str, Any] | None:
+        """What was decided about a fine-tuned version: `outcome`, `reasons`, rules and figures."""
+        held_out = self.metrics.get("held_out")
+        found = held_out.get("decision") if isinstance(held_out, dict) else None
+        return found if isinstance(found, dict) and {"outcome", "reasons"} <= set(found) else None
+
     @model_validator(mode="after")
     def _the_fast_member_segments(self) -> Card:
         segmenters = [member.name for member in self.members if member.role == "segmenter"]

@@ -2,6 +2,7 @@
 
     <root>/<version>/card.json, <member>.safetensors, <member>.xml, <member>.bin
     <root>/current                  the name of the version in use
+    <root>/history.json             which versions were put in use, when, by whom and why
 
 Versions that come with the package are always visible and never written to. Importing this module
 needs neither torch nor OpenVINO; publication needs both.
@@ -9,19 +10,28 @@ needs neither torch nor OpenVINO; publication needs both.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from cinelabel.core.errors import InputError, ModelError
-from cinelabel.core.files import IDENTIFIER, check_identifier, sha256, write_json, write_text
+from cinelabel.core.errors import InputError, ModelError, OutputError
+from cinelabel.core.files import (
+    IDENTIFIER,
+    check_identifier,
+    output_error,
+    sha256,
+    write_json,
+    write_text,
+)
 from cinelabel.models.card import (
     CARD_FILE,
     FILE_KINDS,
@@ -40,6 +50,9 @@ if TYPE_CHECKING:
 BUNDLED = "phantom-2"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 CURRENT_FILE = "current"
+HISTORY_FILE = "history.json"
+HISTORY_SCHEMA = 1
+LOCK_PATIENCE_S = 10.0
 ROOT_VARIABLE = "CINELABEL_MODELS"
 INTENDED_USE = (
     "Research on short-axis cardiac cine MRI: a first segmentation that a reader corrects. "
@@ -143,6 +156,23 @@ def _damaged(problem: str, path: Path) -> ModelError:
     )
 
 
+@dataclass(frozen=True)
+class Use:
+    """A version was put in use.
+
+    Attributes:
+        version, time: which, and when (ISO 8601, UTC).
+        who, why: as they were told, empty if not.
+        rolled_back: whether this undid what was put in use before.
+    """
+
+    version: str
+    time: str
+    who: str = ""
+    why: str = ""
+    rolled_back: bool = False
+
+
 class ModelStore:
     """Model versions in a folder of the user, and beneath them the bundled ones."""
 
@@ -182,12 +212,122 @@ class ModelStore:
             )
         return name
 
-    def use(self, version: str) -> ModelVersion:
-        """Put a version in use, replacing the pointer atomically; ModelError if it is unknown."""
+    def use(self, version: str, who: str = "", why: str = "") -> ModelVersion:
+        """Put a version in use, replacing the pointer atomically.
+
+        who, why: for the history.
+
+        Raises:
+            ModelError: it is unknown, or a file of it is off.
+            OutputError: the store cannot be written.
+        """
         chosen = self.load(version)
         chosen.verify()
-        write_text(self.root / CURRENT_FILE, f"{version}\n")
+        with self._locked():
+            self._put_in_use(version, who, why)
         return chosen
+
+    def promote(self, version: str, who: str = "", why: str = "") -> bool:
+        """Put a challenger in use in place of its parent; False if that has no place any more.
+
+        It has none when something else than its parent is in use, and when it was put in use
+        before: whoever rolled it back meant to.
+
+        Raises:
+            ModelError, OutputError: as `use`.
+        """
+        challenger = self.load(version)
+        challenger.verify()
+        with self._locked():
+            earlier = [use.version for use in self.history()]
+            if version in earlier or self.current() != challenger.card.parent:
+                return False
+            self._put_in_use(version, who, why)
+        return True
+
+    def roll_back(self, who: str = "", why: str = "") -> ModelVersion:
+        """Put the version in use that was before the present one; again, and it goes further back.
+
+        Versions that are gone are passed over.
+
+        Raises:
+            ModelError: there is none before, or a file of it is off.
+            OutputError: the store cannot be written.
+        """
+        with self._locked():
+            before = self.before()
+            if before is None:
+                raise ModelError("no other version was in use before", where=self.root)
+            chosen = self.load(before)
+            chosen.verify()
+            self._put_in_use(before, who, why, rolled_back=True)
+        return chosen
+
+    def before(self) -> str | None:
+        """The version that `roll_back` would put in use, None if there is none."""
+        there, standing = self.versions(), [BUNDLED]
+        for use in self.history():
+            if use.rolled_back and use.version in standing:
+                while standing[-1] != use.version:
+                    standing.pop()
+            elif use.version != standing[-1]:
+                standing.append(use.version)
+        found = [name for name in standing[:-1] if name in there and name != standing[-1]]
+        return found[-1] if found else None
+
+    def history(self) -> list[Use]:
+        """Which versions were put in use, the newest last; at first it was the bundled one.
+
+        Where the pointer names another than the newest entry, a program was killed between the
+        two, or wrote the pointer alone: an entry that says so little stands for it.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        file, pointer = self.root / HISTORY_FILE, self.root / CURRENT_FILE
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"uses": []}
+            uses = [Use(**entry) for entry in kept["uses"]]
+            current = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else BUNDLED
+            if current != (uses[-1].version if uses else BUNDLED):
+                changed = datetime.fromtimestamp(pointer.stat().st_mtime, timezone.utc)
+                uses.append(Use(current, changed.isoformat(timespec="seconds")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                "it cannot be read which versions were in use",
+                where=file,
+                remedy="Remove the file; what is in use stays as it is",
+            ) from error
+        return uses
+
+    def _put_in_use(self, version: str, who: str, why: str, rolled_back: bool = False) -> None:
+        """Write the pointer, then the history; the lock is held."""
+        uses = self.history()
+        if version == (uses[-1].version if uses else BUNDLED) and not rolled_back:
+            return
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        uses.append(Use(version, now, who, why, rolled_back))
+        write_text(self.root / CURRENT_FILE, f"{version}\n")
+        entries = [asdict(use) for use in uses]
+        write_json(self.root / HISTORY_FILE, {"schema_version": HISTORY_SCHEMA, "uses": entries})
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other programs from putting a version in use; held for moments. OutputError."""
+        from filelock import FileLock, Timeout
+
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / ".in-use.lock", timeout=LOCK_PATIENCE_S)
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError("another program keeps it locked", where=self.root) from error
+        except OSError as error:
+            raise output_error(error, self.root) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def is_bundled(self, version: str) -> bool:
         """True for a version that came with the package."""
