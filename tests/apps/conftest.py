@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 pytest.importorskip("monailabel", reason="the [server] extra is not installed")
@@ -24,6 +26,7 @@ from cinelabel.serving.tokens import Role, Tokens
 from cinelabel.studies.catalogue import Catalogue
 from cinelabel.studies.workspace import prepare
 
+DEADLINE_S = 60
 SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 
 
@@ -85,6 +88,11 @@ class Guarded:
     tokens: dict[str, str]
     phantom: PhantomStudy
 
+    def client(self, role: str) -> httpx.Client:
+        """Somebody with a token of a role."""
+        headers = {"Authorization": f"Bearer {self.tokens[role]}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+
     def label(self, image: str) -> bytes:
         """A right label of an image."""
         path = self.folder / f"{image}-label.nii.gz"
@@ -117,6 +125,25 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Gu
     with server:
         server.wait_until_ready()
         yield Guarded(settings.url, server.pid, folder, workspace, tokens, phantom)
+
+
+@pytest.fixture
+def all_open(guarded: Guarded) -> None:
+    """Nobody holds a case of the server with tokens, all are handed out, and no job is left."""
+    for role in ("annotator", "admin"):
+        with guarded.client(role) as client:
+            for case in client.get("/cases/").json()["cases"]:
+                path, lease = f"/cases/{case['image']}", case["lease"]
+                if lease and lease["who"] == f"{role}-1":
+                    client.delete(f"{path}/lease", params={"client_id": lease["client_id"]})
+                if case["state"] != "open":
+                    client.post(f"{path}/reopen", json={"reason": "For the next test."})
+    with guarded.client("admin") as client:
+        ended, deadline = False, time.monotonic() + DEADLINE_S
+        while not ended:
+            assert time.monotonic() < deadline, "a job does not end"
+            gone = [client.delete(path).json() is None for path in ("/train/", "/batch/infer")]
+            ended = all(gone)
 
 
 @pytest.fixture(scope="session")

@@ -16,43 +16,28 @@ IMAGE, OTHER = "heart__t00", "heart__t01"
 REVIEW = {"study": "heart", "schema_version": 1, "grade": 2}
 
 
-@pytest.fixture(autouse=True)
-def _all_open(guarded: Any) -> None:
-    """Nobody holds a case, and all are handed out."""
-    for role in ("annotator", "admin"):
-        with opened(guarded, role) as client:
-            for case in client.get("/cases/").json()["cases"]:
-                path, lease = f"/cases/{case['image']}", case["lease"]
-                if lease and lease["who"] == f"{role}-1":
-                    client.delete(f"{path}/lease", params={"client_id": lease["client_id"]})
-                if case["state"] != "open":
-                    client.post(f"{path}/reopen", json={"reason": "For the next test."})
+pytestmark = pytest.mark.usefixtures("all_open")
 
 
 @pytest.fixture
 def ann(guarded: Any) -> Iterator[httpx.Client]:
     """A reader with her own token."""
-    with opened(guarded, "annotator") as client:
+    with guarded.client("annotator") as client:
         yield client
 
 
 @pytest.fixture
 def bob(guarded: Any) -> Iterator[httpx.Client]:
     """Another reader, with another token."""
-    with opened(guarded, "admin") as client:
+    with guarded.client("admin") as client:
         yield client
 
 
 @pytest.fixture
 def guest(guarded: Any) -> Iterator[httpx.Client]:
     """Somebody who may only look."""
-    with opened(guarded, "reader") as client:
+    with guarded.client("reader") as client:
         yield client
-
-
-def opened(guarded: Any, role: str) -> httpx.Client:
-    headers = {"Authorization": f"Bearer {guarded.tokens[role]}"}
-    return httpx.Client(base_url=guarded.url, headers=headers, timeout=60, trust_env=False)
 
 
 def next_id(client: httpx.Client) -> str | None:

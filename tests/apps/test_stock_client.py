@@ -163,7 +163,7 @@ def whole_session(client: Any, served: Any, tmp_path: Path, order: tuple[str, ..
         sample["id"], str(tmp_path / "sent.nii.gz"), params={"label_info": label_info}
     )
     assert (kept["image"], kept["label"]) == (sample["id"], sample["id"])
-    assert (kept["version"], kept["names"]) == (1, list(order))
+    assert (kept["version"], kept["names"]) == (sample["version"] + 1, list(order))
     after = client.info()["datastore"]
     assert after["completed"] == before["completed"] + 1
     stored, grid = studies.load_label(client.download_label(sample["id"], "final"))
@@ -190,6 +190,7 @@ def test_a_whole_session_with_segments_in_another_order_keeps_every_structure(
     whole_session(client, running, tmp_path, ("RV", "LV", "MYO"))
 
 
+@pytest.mark.usefixtures("all_open")
 def test_a_whole_session_with_a_token(
     guarded: Any, slicer_module: ModuleType, tmp_path: Path
 ) -> None:

@@ -12,13 +12,13 @@ from cinelabel import studies
 from cinelabel.phantom.cohort import make_study
 from cinelabel.serving import process
 from cinelabel.serving.settings import ServerSettings
-from cinelabel.studies.workspace import Workspace, prepare
+from cinelabel.studies.workspace import prepare
 
 EACH = 100
 IMAGES = [f"heart__t{frame:02d}" for frame in range(4)]
 
 
-def submit_all(server: process.Server, workspace: Workspace, labels: dict[str, bytes]) -> None:
+def submit_all(server: process.Server, labels: dict[str, bytes]) -> None:
     """Submit again and again, over whatever is there by now."""
     with httpx.Client(base_url=server.settings.url, timeout=60, trust_env=False) as http:
         for number in range(EACH):
@@ -58,7 +58,7 @@ def test_two_servers_with_a_hundred_submissions_each_lose_none(tmp_path: Path) -
         for server in servers:
             server.wait_until_ready()
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda server: submit_all(server, workspace, labels), servers))
+            list(pool.map(lambda server: submit_all(server, labels), servers))
         kept = [
             event
             for image in IMAGES
