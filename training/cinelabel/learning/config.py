@@ -63,7 +63,9 @@ AUGMENTATIONS = ("compact", "nnunet")
 Phantom = Annotated[PhantomSettings, BeforeValidator(_as_phantom)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a configuration file: unknown keys are refused, values do not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def to_yaml(self) -> str:
@@ -71,10 +73,10 @@ class _Section(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-C = TypeVar("C", bound=_Section)
+C = TypeVar("C", bound=Section)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is learned from, and how it is prepared; `folder` holds what is made of it.
 
     Preparation (`transforms.preparation`), for both sources: `spacing_mm` None keeps the pixels of
@@ -142,7 +144,7 @@ class DataConfig(_Section):
             raise ValueError("single slices of phantoms are normalised over the slice")
 
 
-class OptimiserConfig(_Section):
+class OptimiserConfig(Section):
     """adamw, or sgd with Nesterov momentum (`momentum` counts for sgd alone).
 
     `offsets_lr` multiplies the rate of the offsets of deformable convolutions.
@@ -155,7 +157,7 @@ class OptimiserConfig(_Section):
     offsets_lr: float = Field(default=1.0, gt=0)
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """How much each term weighs; nnU-Net's are equal, those of Swin-UNet's code 0.6 and 0.4."""
 
     dice: float = Field(default=1.0, ge=0)
@@ -168,7 +170,7 @@ class LossConfig(_Section):
         return self
 
 
-class PretrainedConfig(_Section):
+class PretrainedConfig(Section):
     """Weights that training starts from.
 
     weights: folder of a finished run, safetensors file, or `model:VERSION/MEMBER` of the store.
@@ -181,14 +183,14 @@ class PretrainedConfig(_Section):
     parts: Literal["all", "encoder", "imagenet"] = "all"
 
 
-class ScheduleConfig(_Section):
+class ScheduleConfig(Section):
     """How the learning rate moves; `warmup` is the share of the steps in which it rises."""
 
     name: Literal["onecycle", "poly", "cosine"] = "onecycle"
     warmup: float = Field(default=0.1, ge=0, lt=1)
 
 
-class MetaSettings(_Section):
+class MetaSettings(Section):
     """MetaLR (Chen et al. 2022): what the paper and its code fix, and what they leave open.
 
     optimiser: sgd, of which the rates' gradients are exact, or adamw, the outer step of the
@@ -229,7 +231,7 @@ class MetaSettings(_Section):
         return 0.1 if self.optimiser == "sgd" else 0.01
 
 
-class DecisionRules(_Section):
+class DecisionRules(Section):
     """When a fine-tuned version takes the place of its parent; see `learning.decision`.
 
     margin: Dice that the lower bound of a structure's mean may lie below zero.
@@ -248,7 +250,7 @@ class DecisionRules(_Section):
     seed: int = Field(default=0, ge=0)
 
 
-class FinetuneConfig(_Section):
+class FinetuneConfig(Section):
     """A fine-tuning run: one member of a model version learns from readers' labels.
 
     model, member: which; the version in use and its fast member when None.
@@ -307,7 +309,7 @@ class FinetuneConfig(_Section):
         return self
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """A whole training run; see `configs/` for examples."""
 
     name: Annotated[str, AfterValidator(_as_identifier)]
@@ -371,15 +373,16 @@ class TrainConfig(_Section):
 
 def parse(values: object, where: object) -> TrainConfig:
     """The configuration of plain values; RunError names the first key that is wrong."""
-    return _parsed(TrainConfig, values, where)
+    return parsed(TrainConfig, values, where)
 
 
 def parse_finetuning(values: object, where: object) -> FinetuneConfig:
     """The configuration of plain values; RunError names the first key that is wrong."""
-    return _parsed(FinetuneConfig, values, where)
+    return parsed(FinetuneConfig, values, where)
 
 
-def _parsed(kind: type[C], values: object, where: object) -> C:
+def parsed(kind: type[C], values: object, where: object) -> C:
+    """A section of plain values; RunError names the first key that is wrong."""
     try:
         return kind.model_validate(values)
     except ModelError as error:  # of the network
