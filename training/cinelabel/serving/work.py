@@ -57,6 +57,7 @@ class Kind:
 
 KINDS = {
     "batch": Kind("cinelabel.serving.batch:run", resumable=True),
+    "scores": Kind("cinelabel.serving.scores:run", resumable=True),
     "train": Kind("cinelabel.serving.train:run", resumable=True),
 }
 """The kinds that a server offers. A request names one of them and can name nothing else."""
