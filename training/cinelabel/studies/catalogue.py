@@ -474,9 +474,8 @@ class Catalogue:
             same_source = before is not None and before.fingerprint == source.fingerprint
             self._move_in(item, study, same_source)
             served.append(study)
-        if (
-            problems and before is not None and not before.gone
-        ):  # what was served of it stays, as it was read last
+        if problems and before is not None and not before.gone:
+            # what was served of it stays, as it was read last
             made = {image_id for study in served for image_id in study.image_ids()}
             served += [s for s in before.studies if made.isdisjoint(s.image_ids())]
         self._enter({source.key: Entry(source.fingerprint, tuple(served), tuple(problems))})
