@@ -207,6 +207,18 @@ def test_stacks_have_6_to_20_slices_and_say_which_end_they_miss() -> None:
     assert 0 < missed["base_missing"] < 20
 
 
+def test_a_protocol_replaces_what_was_drawn_of_the_scanner_and_nothing_else() -> None:
+    drawn, given = plan_study(7), plan_study(7, protocol={"noise": 0.2, "gamma": 0.5})
+    assert (given.scanner.noise, given.scanner.gamma) == (0.2, 0.5)
+    assert given.scanner.coils == drawn.scanner.coils
+    assert (given.subject, given.geometry) == (drawn.subject, drawn.geometry)
+
+
+def test_a_protocol_that_no_scanner_has_is_refused() -> None:
+    with pytest.raises(InputError, match="no scanner has this protocol.*partial_fourier"):
+        plan_study(7, protocol={"partial_fourier": 0.2})
+
+
 def test_bad_arguments_are_refused_with_a_sentence() -> None:
     with pytest.raises(InputError, match="one frame"):
         make_study(0, frames=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -112,9 +113,7 @@ class StudyPlan:
     @property
     def coverage(self) -> dict[str, bool]:
         """Whether the cavity reaches beyond either end of the stack, see `missing_ends`."""
-        apex, base = missing_ends(
-            self.heights, self.geometry.spacing, self.subject.heart.length_ed
-        )
+        apex, base = missing_ends(self.heights, self.geometry.spacing, self.subject.heart.length_ed)
         return {"apex_missing": apex, "base_missing": base}
 
 
@@ -136,11 +135,12 @@ def plan_study(
     group: str | None = None,
     geometry: StackGeometry | None = None,
     settings: PhantomSettings | None = None,
+    protocol: Mapping[str, Any] | None = None,
 ) -> StudyPlan:
     """Draw a subject, a protocol and a stack; arguments and errors as for `make_study`."""
     rng = np.random.default_rng([seed, 0xC14E])
     subject = sample_subject(rng, group, settings)
-    scanner = sample_scanner(rng)
+    scanner = _with_protocol(sample_scanner(rng), protocol or {})
     geometry = geometry or _fitted(_sample_geometry(rng), subject)
     heights = _slice_heights(subject, geometry, rng)
     middle = (float(rng.normal(-12.0, 12.0)), float(rng.normal(0.0, 12.0)))
@@ -159,6 +159,7 @@ def make_study(
     geometry: StackGeometry | None = None,
     manner: Manner | None = None,
     settings: PhantomSettings | None = None,
+    protocol: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> PhantomStudy:
     """One whole cine study with truth, the same for the same arguments.
@@ -170,14 +171,15 @@ def make_study(
         geometry: of the stack; sampled when None.
         manner: how the subject breathes; None for a clinic's mixture, slice by slice.
         settings: of the phantom.
+        protocol: attributes of `Scanner` that replace those drawn.
         progress: called with slices done, slices in all, and what is done.
 
     Raises:
-        InputError: for less than one frame or an unknown group.
+        InputError: for less than one frame, an unknown group, or a protocol that no scanner has.
     """
     if frames < 1:
         raise InputError("a study needs at least one frame", where=f"frames={frames}")
-    plan = plan_study(seed, group=group, geometry=geometry, settings=settings)
+    plan = plan_study(seed, group=group, geometry=geometry, settings=settings, protocol=protocol)
     phases = np.arange(frames) / frames
     es = int(contraction_at(phases).argmax())
     images = np.empty((*plan.geometry.size, len(plan.heights), frames), np.float32)
@@ -207,6 +209,13 @@ def make_study(
         slice_thickness_mm=plan.geometry.thickness,
     )
     return PhantomStudy(study, labels, _truth(plan, manner, study, slices), tuple(motions))
+
+
+def _with_protocol(scanner: Scanner, protocol: Mapping[str, Any]) -> Scanner:
+    try:
+        return replace(scanner, **protocol)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"no scanner has this protocol, {error}", where="protocol") from error
 
 
 @dataclass(frozen=True)
@@ -350,9 +359,7 @@ def _scan(
     return images, np.stack(labels), found
 
 
-def _slice_truth(
-    taken: _Taken, found: ScannedSlice, height: float
-) -> dict[str, object]:
+def _slice_truth(taken: _Taken, found: ScannedSlice, height: float) -> dict[str, object]:
     times, displacement = taken.motion.trace()
     return {
         "height_mm": round(height, 3),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from cinelabel.core.errors import InputError, OutputError
 from cinelabel.core.files import atomic_write, write_json, write_text
 from cinelabel.core.labels import LV, MYO, RV
 from cinelabel.phantom.cohort import PhantomStudy, Progress, make_study
+from cinelabel.phantom.settings import PhantomSettings
 
 if TYPE_CHECKING:
     from cinelabel.phantom.breathing import Manner
@@ -73,10 +74,19 @@ class Order:
     group: str | None
     progress: Progress | None
     unit_sform: bool = False
+    settings: PhantomSettings | None = None
+    protocol: Mapping[str, Any] | None = None
 
     def study(self, number: int, manner: Manner | None) -> PhantomStudy:
         """Study `number` in a manner of breathing (None: a mixture)."""
-        return make_study(self.seed + number, frames=self.frames, group=self.group, manner=manner)
+        return make_study(
+            self.seed + number,
+            frames=self.frames,
+            group=self.group,
+            manner=manner,
+            settings=self.settings,
+            protocol=self.protocol,
+        )
 
     def tell(self, done: int, total: int, what: str) -> None:
         """Report progress where somebody asked for it."""
@@ -125,6 +135,8 @@ def write_cohort(
     group: str | None = None,
     progress: Progress | None = None,
     unit_sform: bool = False,
+    settings: PhantomSettings | None = None,
+    protocol: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write phantom studies with their truth below `out`.
 
@@ -149,6 +161,7 @@ def write_cohort(
         progress: called with studies done, studies in all, and the study's name.
         unit_sform: whether files of the acdc layout have an sform of unit scale beside a truthful
             qform, as the published ones do.
+        settings, protocol: as in `make_study`; of the project's own layout alone.
 
     Returns:
         The folders written, one a study.
@@ -162,7 +175,7 @@ def write_cohort(
         raise InputError(f"the format is one of {', '.join(FORMATS)}", where=file_format)
     if studies < 1:
         raise InputError("at least one study is needed", where=f"studies={studies}")
-    order = Order(studies, seed, frames, manner, group, progress, unit_sform)
+    order = Order(studies, seed, frames, manner, group, progress, unit_sform, settings, protocol)
     if file_format in PUBLIC_SETS:
         return _write_public(Path(out), order, file_format)
     return _write_own(Path(out), order, file_format)
