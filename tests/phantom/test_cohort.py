@@ -211,7 +211,7 @@ def test_a_protocol_replaces_what_was_drawn_of_the_scanner_and_nothing_else() ->
     drawn, given = plan_study(7), plan_study(7, protocol={"noise": 0.2, "gamma": 0.5})
     assert (given.scanner.noise, given.scanner.gamma) == (0.2, 0.5)
     assert given.scanner.coils == drawn.scanner.coils
-    assert (given.subject, given.geometry) == (drawn.subject, drawn.geometry)
+    assert (given.heights, given.geometry) == (drawn.heights, drawn.geometry)
 
 
 def test_a_protocol_that_no_scanner_has_is_refused() -> None:
