@@ -89,3 +89,38 @@ def test_what_is_no_record_is_refused(text):
 
 def test_times_in_utc_may_end_in_z():
     assert Decision(Action.ACCEPT, "", "x", "2024-05-01T10:30:00Z").time.endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("grade", "study", "own", "expected"),
+    [
+        (None, None, None, None),
+        (2, None, None, None),
+        (3, None, None, "graded non-diagnostic"),
+        (3, "accept", None, None),
+        (3, None, "accept", None),
+        (1, "exclude", "accept", "excluded"),
+        (1, None, "exclude", "excluded"),
+        (None, "repeat", None, "to be repeated"),
+        (3, "accept", "repeat", "to be repeated"),
+    ],
+)
+def test_a_slice_is_unfit_by_decision_or_else_by_grade(grade, study, own, expected):
+    def decide(action):
+        return Decision(Action(action), "", "x", DECISION.time) if action else None
+
+    record = ReviewRecord(
+        "s",
+        grade=MotionGrade(grade) if grade else None,
+        slices=(SliceReview(4, decision=decide(own)),),
+        decision=decide(study),
+    )
+    assert record.unfit(4) == expected
+
+
+def test_a_decision_about_one_slice_says_nothing_of_the_others():
+    exclude = Decision(Action.EXCLUDE, "", "x", DECISION.time)
+    record = ReviewRecord("s", slices=(SliceReview(4, decision=exclude),))
+    assert record.unfit(4) == "excluded"
+    assert record.unfit(3) is None
+    assert record.unfit() is None

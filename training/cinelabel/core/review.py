@@ -124,6 +124,22 @@ class ReviewRecord:
         indices = [s.index for s in self.slices]
         _require(indices == sorted(set(indices)), "its slices are not in order, each once")
 
+    def unfit(self, index: int | None = None) -> str | None:
+        """Why a slice, or all of them, is of no use, in two or three words; None otherwise.
+
+        The study or the slice is excluded or to be repeated, or the study's motion is severe, which
+        CMRxMotion calls non-diagnostic, and no decision accepts it all the same.
+        """
+        own = next((found.decision for found in self.slices if found.index == index), None)
+        actions = {decision.action for decision in (self.decision, own) if decision is not None}
+        if Action.EXCLUDE in actions:
+            return "excluded"
+        if Action.REPEAT in actions:
+            return "to be repeated"
+        if self.grade is MotionGrade.SEVERE and Action.ACCEPT not in actions:
+            return "graded non-diagnostic"
+        return None
+
     def as_dict(self) -> dict[str, object]:
         """The record with plain values, ready for JSON."""
         return json.loads(self.to_json())
