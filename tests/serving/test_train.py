@@ -83,6 +83,11 @@ def runner(clinic: Clinic) -> Iterator[JobRunner]:
     made.close()
 
 
+def publish_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: "one")
+    monkeypatch.setattr(train, "settle", lambda *given: False)
+
+
 def ended(runner: JobRunner, job_id: str) -> Any:
     deadline = time.monotonic() + DEADLINE_S
     while not runner.job(job_id).has_ended:
@@ -98,6 +103,9 @@ def test_a_training_job_makes_a_candidate_and_tells_how_far_it_is(clinic, runner
     assert job.result["learned_from"] == {"patients": 4, "frames": 4, "slices": 16}
     assert job.result["held_out"] == {"patients": 1, "frames": 1}
     assert set(job.result["after"]["dice"]) == {"LV", "MYO", "RV"}
+    assert job.result["decision"]["outcome"] == "keep"
+    assert "1 patient held out" in job.result["decision"]["reasons"][-1]
+    assert not job.result["in_use"]
     store = ModelStore()
     store.load("tiny-1-tuned-1").verify()
     assert not (store.root / "current").exists()
@@ -119,7 +127,7 @@ def test_a_job_that_is_cancelled_has_a_checkpoint_and_goes_on_from_it(clinic, mo
     assert seen[-1] == ("learning", 2)
     assert ModelStore().versions().count("tiny-1-tuned-1") == 0
     context.cancelled = False
-    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: "one")
+    publish_nothing(monkeypatch)
     assert train.run(QUICK, context)["steps"] == 4
     assert ("learning", 1) not in seen[seen.index(("learning", 2)) + 1 :]
 
@@ -164,7 +172,7 @@ def test_checking_a_request_needs_no_torch():
 
 def test_a_request_without_options_is_the_default_configuration():
     config = train.read_request({"model": "cine", "version": "v-1"}, "job-1")
-    assert (config.name, config.model, config.member, config.steps) == ("job-1", "v-1", None, 300)
+    assert (config.name, config.model, config.members, config.steps) == ("job-1", "v-1", (), 300)
 
 
 def test_without_labels_the_job_says_what_to_do(clinic):
@@ -176,7 +184,7 @@ def test_without_labels_the_job_says_what_to_do(clinic):
 
 
 def test_the_held_out_patients_stay_when_more_labels_come(clinic, monkeypatch):
-    monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: "one")
+    publish_nothing(monkeypatch)
     first = clinic.run(**QUICK, seed=1)
     before = clinic.sides()
     shutil.rmtree(clinic.workspace / "jobs")

@@ -390,7 +390,13 @@ def _row(store: ModelStore, name: str) -> dict[str, Any]:
     try:
         card = store.load(name).card
     except ModelError as error:
-        empty = {"created": "", "licence": "", "members": [], "metrics": {}, "decision": None}
+        empty: dict[str, Any] = {
+            "created": "",
+            "licence": "",
+            "members": [],
+            "metrics": {},
+            "decision": None,
+        }
         return row | empty | {"problem": str(error)}
     members = [{"name": m.name, "role": m.role, "parameters": m.parameters} for m in card.members]
     return row | {

@@ -4,7 +4,7 @@ The two are compared on the same held-out patients, from whom neither learned. D
 are paired by patient, and their mean is resampled over patients (percentile bootstrap, Efron and
 Tibshirani 1993, section 13.3). Not being worse is shown, as in a trial of non-inferiority, when
 the lower bound of the mean stays above a margin. A cohort of phantoms, the same for all versions,
-tells what was forgotten. Nothing here depends on how the Dice came about.
+tells what was forgotten. How the Dice came about does not matter here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from cinelabel.core.errors import RunError
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.config import DecisionRules
+from cinelabel.models.store import ModelStore
 
 Outcome = Literal["publish", "keep", "reject"]
 DiceTable = Sequence[Mapping[str, float]]
@@ -109,6 +110,21 @@ def decide(
     outcome: Outcome = "reject" if worse else "keep" if unsure else "publish"
     reasons = (*worse, *unsure) or (_better(champion, challenger, differences, phantom, rules),)
     return Decision(outcome, tuple(reasons), rules, len(champion), differences, phantom)
+
+
+def settle(store: ModelStore, version: str, who: str = "") -> bool:
+    """Put a fine-tuned version in use if that was decided; whether it is in use now.
+
+    It takes the place of its parent alone, and once: `ModelStore.promote`. After a kill it may be
+    called again.
+
+    Raises:
+        ModelError, OutputError: as `ModelStore.promote`.
+    """
+    decision = store.load(version).card.decision
+    if decision is not None and decision["outcome"] == "publish":
+        store.promote(version, who, " ".join(decision["reasons"]))
+    return store.current() == version
 
 
 def compare(

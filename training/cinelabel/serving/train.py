@@ -1,5 +1,6 @@
-"""The kind of job `train`: fine-tunes a member of a model on readers' labels, to a candidate.
+"""The kind of job `train`: fine-tunes a member of a model on readers' labels, to a challenger.
 
+Where that is decided (`learning.decision`), the challenger is put in use in place of its parent.
 The run folder lies in the job's; a job that is started again goes on from its newest checkpoint.
 Which patients are held out, and the phantom slices, are kept in `learning/` of the workspace.
 """
@@ -18,6 +19,8 @@ from cinelabel.core.errors import InputError, RunError
 from cinelabel.labelstore import LabelStore
 from cinelabel.learning.config import FinetuneConfig, parse_finetuning
 from cinelabel.learning.corrections import Correction, find_corrections, hold_out
+from cinelabel.learning.decision import settle
+from cinelabel.models.store import ModelStore
 from cinelabel.serving.batch import folder_of
 from cinelabel.serving.work import Cancelled, Context
 from cinelabel.studies.cases import Case
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
     from cinelabel.learning.finetune import State
 
 MODEL = "cine"
+WHO = "a training"
+"""Who put a version in use, in the store's history."""
 OPTIONS = frozenset(
-    {"member", "method", "minutes", "steps", "batch_size", "lr", "replay", "seed", "device"}
+    {"members", "method", "frozen", "reading", "block", "minutes", "steps", "batch_size", "lr"}
+    | {"replay", "seed", "device"}
 )
 """What a request may choose of `FinetuneConfig`; `version` beside them, the one that is tuned."""
 RUN = "run"
@@ -57,11 +63,12 @@ def read_request(request: Any, name: str = "training") -> FinetuneConfig:
 
 
 def run(request: Any, context: Context) -> dict[str, Any]:
-    """Fine-tune as asked for; the candidate is not put in use.
+    """Fine-tune as asked for, and put the challenger in use if that is decided.
 
     Returns:
-        `version` of the candidate; `steps`, `seconds`, what was learned from and held out, scores
-        `before` and `after`, and `problems`, a sentence a label that was left out.
+        `version` of the challenger, the `decision` about it, and whether it is `in_use`; `steps`,
+        `seconds`, what was learned from and held out, scores `before` and `after` and of
+        `phantoms`, and `problems`, a sentence a label that was left out.
 
     Raises:
         InputError: the request is wrong, or the workspace has no index.
@@ -96,7 +103,8 @@ def run(request: Any, context: Context) -> dict[str, Any]:
     if result.version is None:
         raise Cancelled
     summary = RunFolder(result.run).summary()
-    return {**summary, "problems": problems + summary["problems"]}
+    in_use = settle(ModelStore(), result.version, WHO)
+    return {**summary, "in_use": in_use, "problems": problems + summary["problems"]}
 
 
 def figures(state: State) -> dict[str, Any]:
