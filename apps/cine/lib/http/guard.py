@@ -33,12 +33,10 @@ class Rules:
     Attributes:
         tokens: None: only this machine may ask, and may do everything.
         upload_limit_mb: size of the largest request with files, in MiB.
-        hosts: names that this machine may be called by, where no token is needed.
     """
 
     tokens: Tokens | None = None
     upload_limit_mb: int = 256
-    hosts: frozenset[str] = LOCAL_NAMES
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Rules:
@@ -114,7 +112,7 @@ def _caller(scope: Scope, rules: Rules) -> Caller | None:
         client = scope.get("client")
         if client is None or not is_loopback(client[0]):
             raise Refused(403, "Only this machine may ask a server without tokens.", "peer")
-        if _host_name(host) not in rules.hosts:
+        if _host_name(host) not in LOCAL_NAMES:
             raise Refused(403, "Ask for localhost or 127.0.0.1, not for another name.", "host")
         return LOCAL
     if scope["path"] in OPEN:
