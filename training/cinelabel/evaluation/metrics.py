@@ -34,10 +34,10 @@ class Score:
     """One structure in one frame of one case.
 
     `dice`, `ppv`, `sensitivity`, `hd95_mm` and `assd_mm` are None where `empty` says which side
-    lacks the structure; the distances are also None where they were not asked for. `diagonal_mm` is the image diagonal,
-    the penalty of the second HD95 figure. `method` is what made the prediction; `patient` whose the
-    case is (empty: the case is a patient of its own); `groups` maps groupings, such as the vendor,
-    to the case's group.
+    lacks the structure; the distances are also None where they were not asked for. `diagonal_mm` is
+    the image diagonal, the penalty of the second HD95 figure. `method` is what made the prediction;
+    `patient` whose the case is (empty: the case is a patient of its own); `groups` maps groupings,
+    such as the vendor, to the case's group.
     """
 
     case: str

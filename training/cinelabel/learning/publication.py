@@ -159,6 +159,35 @@ def publish_candidate(
     return made
 
 
+def publish_alone(
+    store: ModelStore,
+    version: str,
+    parent: ModelVersion,
+    member: str,
+    weights: Mapping[str, Tensor] | None = None,
+) -> ModelVersion:
+    """Publish one member of a version, tuned to `weights` or as it is, with the locator alone.
+
+    It segments as a user would get it; meant for a store that is kept while scoring.
+
+    Raises:
+        ModelError: for an unknown member, and as `ModelStore.publish`.
+    """
+    card = parent.member(member)
+    tuned: Draft | Kept = Kept(parent, card)
+    if weights is not None:
+        tuned = Draft(card.name, card.role, card.spec, weights, card.preprocessing)
+    locators = [Kept(parent, other) for other in parent.card.members if other.role == "locator"]
+    return store.publish(
+        version,
+        [tuned, *locators],
+        provenance={"cinelabel": cinelabel.__version__},
+        metrics={},
+        licence=parent.card.licence,
+        parent=parent.name,
+    )
+
+
 def candidate_name(store: ModelStore, parent: str) -> str:
     """The next free name: phantom-2-tuned-1, and after it, whichever it came from, -tuned-2."""
     taken = max(_candidates(store, parent), default=0)
