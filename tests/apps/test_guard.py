@@ -115,6 +115,8 @@ ROLES = {
         PUT /session/  GET /session/{session_id}  DELETE /session/{session_id}
         POST /infer/{model}  GET /queue/  GET /progress/{request_id}  DELETE /progress/{request_id}
         GET /batch/infer  GET /train/  GET /jobs/  GET /jobs/{job_id}
+        GET /training/  GET /training/{job_id}  GET /training/{job_id}/figures/{name}
+        GET /models/
     """,
     Role.annotator: """
         PUT /datastore/  PUT /datastore/image  PUT /datastore/label
@@ -124,6 +126,7 @@ ROLES = {
     Role.admin: """
         POST /train/  POST /train/{model}  DELETE /train/  POST /batch/infer/{model}
         DELETE /batch/infer  GET /jobs/{job_id}/log  DELETE /jobs/{job_id}
+        POST /training/{job_id}/resume  POST /models/rollback  POST /models/{version}/use
     """,
 }
 

@@ -7,7 +7,9 @@ Which patients are held out, and the phantom slices, are kept in `learning/` of 
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cinelabel.core.errors import InputError, RunError
+from cinelabel.core.files import check_identifier
 from cinelabel.labelstore import LabelStore
 from cinelabel.learning.config import FinetuneConfig, parse_finetuning
 from cinelabel.learning.corrections import Correction, find_corrections, hold_out
@@ -37,7 +40,12 @@ OPTIONS = frozenset(
     | {"replay", "seed", "device"}
 )
 """What a request may choose of `FinetuneConfig`; `version` beside them, the one that is tuned."""
+CONTINUES = "continues"
+"""In a request: the job whose run is gone on with."""
 RUN = "run"
+FIGURES = "figures"
+POINTS = 200
+"""Steps of a training that a curve shows at most."""
 LEARNING = "learning"
 PATIENTS = "patients.json"
 PHANTOMS = "phantoms"
@@ -77,7 +85,10 @@ def run(request: Any, context: Context) -> dict[str, Any]:
         OutputError: a file cannot be written.
         Cancelled: the job was asked to stop; a checkpoint is there to go on from.
     """
-    config = read_request(request, context.folder.name)
+    home = home_of(request, context.folder)
+    if isinstance(request, Mapping):
+        request = {key: value for key, value in request.items() if key != CONTINUES}
+    config = read_request(request, home.name)
     problems: list[str] = []
     learning = context.workspace / LEARNING
     corrections = _corrections(context.workspace, problems)
@@ -93,7 +104,7 @@ def run(request: Any, context: Context) -> dict[str, Any]:
 
     result = finetune(
         config,
-        context.folder / RUN,
+        home / RUN,
         corrections,
         held_out,
         cache=learning / PHANTOMS,
@@ -122,6 +133,47 @@ def figures(state: State) -> dict[str, Any]:
     if state.dice:
         told |= {"dice": dict(state.dice), "best_metric": float(np.mean([*state.dice.values()]))}
     return told
+
+
+def home_of(request: Any, folder: Path) -> Path:
+    """The folder of the job in which the run of a job lies: its own, or that which it continues."""
+    first = request.get(CONTINUES, folder.name) if isinstance(request, Mapping) else folder.name
+    return folder.with_name(check_identifier(str(first), "name of a job"))
+
+
+def curve(job: Path) -> dict[str, list[float | None]]:
+    """Loss, seconds and rates over the steps of a training, at most `POINTS` of them.
+
+    Args:
+        job: folder of the job; a row that is just being written is left out.
+
+    Returns:
+        column of `metrics.csv` -> values, None where a member does not have the column; empty
+        before the first step.
+    """
+    try:
+        with (job / RUN / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.reader(stream))
+    except OSError:
+        return {}
+    whole = [row for row in rows[1:] if len(row) == len(rows[0])]
+    if not whole:
+        return {}
+    shown = np.unique(np.linspace(0, len(whole) - 1, POINTS).astype(int))
+    return {name: [_number(whole[i][column]) for i in shown] for column, name in enumerate(rows[0])}
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def drawn(job: Path) -> dict[str, Path]:
+    """The figures of a training, by the names of their files."""
+    return {path.name: path for path in sorted((job / RUN / FIGURES).glob("*.png"))}
 
 
 def patient_of(case: Case) -> str:

@@ -62,7 +62,7 @@ _CAUSES = {
 # Routes of MONAI Label that are left out on purpose, by the start of their path.
 _LEFT_OUT = {
     "/datastore": "Images and labels are never removed or changed in place through the server.",
-    "/model": "Model versions are managed by 'cinelabel models', not over HTTP.",
+    "/model": "Model versions are not added, removed or sent over HTTP: use 'cinelabel models'.",
     "/reload": "The app is not reloaded while it runs: restart the server.",
     "/logs": "Logs lie in the workspace of the server.",
     "/scoring": "Scoring methods are not part of this app.",

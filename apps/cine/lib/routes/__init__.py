@@ -15,11 +15,13 @@ from lib.routes import (
     infer,
     info,
     jobs,
+    models,
     pacs,
     progress,
     reviews,
     session,
     train,
+    training,
 )
 
 ALL: tuple[APIRouter, ...] = (
@@ -34,6 +36,8 @@ ALL: tuple[APIRouter, ...] = (
     progress.router,
     batch.router,
     train.router,
+    training.router,
+    models.router,
     jobs.router,
     pacs.router,
     health.router,
