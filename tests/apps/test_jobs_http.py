@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
-from cinelabel.serving.jobs import JobRunner, Limits
+from cinelabel.serving.jobs import Job, JobRunner, Limits
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.serving.work import Kind
 from lib.http.guard import Rules
@@ -216,13 +216,20 @@ def test_a_batch_leaves_a_prediction_of_each_of_its_cases(running: Any) -> None:
 
 def test_the_trainer_shows_options_and_the_figures_of_the_last_training() -> None:
     progress = {"stage": "learning", "done": 3, "total": 9, "rate": None}
-    figures = {"epoch": 3, "total_epochs": 9, "best_metric": None}
-    done: list[Any] = []
+    figures = {"epoch": 3, "total_epochs": 9, "best_metric": 0.5}
+    done: list[Job] = []
     trainer = FineTuning(SimpleNamespace(jobs=lambda: done))  # type: ignore[arg-type]
     assert trainer.stats() == {}
-    done.append(SimpleNamespace(kind="train", progress={"stage": "reading", "done": 1}))
+    job = Job("one", "train", {}, "", "2026-01-01T10:00:00+00:00", state="running")
+    done.append(replace(job, progress={"stage": "reading", "done": 1}))
     assert trainer.stats() == {"stage": "reading", "done": 1, "epoch": 0, "total_epochs": 1}
-    done.append(SimpleNamespace(kind="train", progress={**progress, "figures": figures}))
+    done.append(replace(job, progress={**progress, "figures": figures}))
     shown = {"stage": "learning", "done": 3, "total": 9, "epoch": 3, "total_epochs": 9}
-    assert trainer.stats() == shown
+    assert trainer.stats() == shown | {"best_metric": 0.5}
+    scores = {"after": {"dice": {"LV": 0.9, "MYO": 0.7}}}
+    times = {"started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:01:05+00:00"}
+    done.append(replace(done[-1], state="done", result=scores, **times))
+    last = trainer.stats()
+    assert last.pop("best_metric") == pytest.approx(0.8)
+    assert last == shown | {"total_time": "0:01:05"}
     assert trainer.config()["method"][0] == "all"
