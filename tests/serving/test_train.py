@@ -247,6 +247,6 @@ def test_labels_of_a_patient_who_is_not_known_are_left_out_with_a_sentence(clini
 
     monkeypatch.setattr(train, "patient_of", patient_of)
     problems: list[str] = []
-    found = train._corrections(clinic.workspace, problems)
+    found = train.corrections_in(clinic.workspace, problems)
     assert [correction.patient for correction in found] == ["p1", "p2", "p3", "p4"]
     assert problems == ["p0__t00 is left out: a.dcm: is damaged."]

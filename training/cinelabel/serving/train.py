@@ -91,7 +91,7 @@ def run(request: Any, context: Context) -> dict[str, Any]:
     config = read_request(request, home.name)
     problems: list[str] = []
     learning = context.workspace / LEARNING
-    corrections = _corrections(context.workspace, problems)
+    corrections = corrections_in(context.workspace, problems)
     patients = {correction.patient for correction in corrections}
     held_out = hold_out(learning / PATIENTS, patients) if patients else frozenset()
 
@@ -192,8 +192,11 @@ def patient_of(case: Case) -> str:
     return f"dicom-{hashlib.sha256(patient.encode()).hexdigest()[:16]}" if patient else case.study
 
 
-def _corrections(workspace: Path, problems: list[str]) -> list[Correction]:
-    """Those of the images that are served and whose patient is known."""
+def corrections_in(workspace: Path, problems: list[str]) -> list[Correction]:
+    """The corrections of a workspace: of images that are served and whose patient is known.
+
+    `problems` gets a sentence for each that is left out. Raises InputError without an index.
+    """
     catalogue = Catalogue(folder_of(workspace), workspace)
     store = LabelStore(workspace)
     labelled = [image for image, case in store.states().items() if case.state == "labelled"]
