@@ -13,14 +13,16 @@ from cinelabel import __version__
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.labelstore import LabelStore
 from cinelabel.serving.jobs import JobRunner
+from cinelabel.serving.scores import Scores
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.catalogue import Catalogue
+from lib.candidates import Candidates
 from lib.datastore import CineDatastore
 from lib.infer import SegmentationTask
 from lib.pacs import MIRROR_SETTLE_S, PacsLink, mirror_folder
 from lib.services import Services
 from lib.sessions import Sessions
-from lib.strategy import First, Random
+from lib.strategy import strategies
 from lib.train import FineTuning
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -59,6 +61,7 @@ class CineApp(MONAILabelApp):
         model, device, fast = self.settings.model, self.settings.device, self.settings.fast
         self.segmentation = SegmentationTask(model, device, fast)
         self.jobs = JobRunner(workspace / "jobs")
+        self.candidates = Candidates(catalogue, labels, Scores(workspace, self.jobs), model)
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -75,6 +78,7 @@ class CineApp(MONAILabelApp):
             labels=labels,
             segmentation=self.segmentation,
             jobs=self.jobs,
+            candidates=self.candidates,
             pacs=PacsLink(self.settings, catalogue, labels) if dicomweb else None,
             sessions=Sessions(workspace / "sessions"),
             settings=self.settings,
@@ -93,7 +97,7 @@ class CineApp(MONAILabelApp):
         return {"cine": FineTuning(self.jobs)}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return {"first": First(), "random": Random(self.settings.seed)}
+        return strategies(self.candidates, self.settings.seed)
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         return {}

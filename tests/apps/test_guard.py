@@ -111,6 +111,7 @@ ROLES = {
         GET /datastore/  GET /datastore/image  HEAD /datastore/image  GET /datastore/image/info
         GET /datastore/label  HEAD /datastore/label  GET /datastore/label/info
         GET /cases/  GET /cases/left-out  GET /cases/{image}/history  GET /cases/{image}/label
+        GET /cases/{image}/suggestions
         GET /studies/{study}/review  POST /activelearning/{strategy}
         PUT /session/  GET /session/{session_id}  DELETE /session/{session_id}
         POST /infer/{model}  GET /queue/  GET /progress/{request_id}  DELETE /progress/{request_id}

@@ -18,6 +18,7 @@ from cinelabel.studies.catalogue import Catalogue
 from fastapi import Depends, Request
 from monailabel.interfaces.app import MONAILabelApp
 
+from lib.candidates import Candidates
 from lib.datastore import CineDatastore
 from lib.http.errors import without_paths
 from lib.http.metrics import Gauges
@@ -38,7 +39,8 @@ class Services:
         labels: versions, history and leases of labels.
         sessions: images that clients brought along.
         segmentation: the model `cine`, its queue and the progress of its requests.
-        jobs: trainings and batches, in processes of their own.
+        jobs: trainings, batches and scores, in processes of their own.
+        candidates: what strategies choose from, and what is known of a case.
         pacs: the DICOMweb server that is served, None for a folder of studies.
         settings: what the server was started with.
     """
@@ -50,6 +52,7 @@ class Services:
     sessions: Sessions
     segmentation: SegmentationTask
     jobs: JobRunner
+    candidates: Candidates
     pacs: PacsLink | None
     settings: ServerSettings
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from openvino import Model
 
 from cinelabel.core.errors import ModelError
 from cinelabel.models.card import MemberCard
@@ -31,6 +30,8 @@ class Encoder:
 
     def __init__(self, version: ModelVersion, card: MemberCard) -> None:
         """Load it. Raises ModelError when its files are missing, damaged or not known."""
+        from openvino import Model
+
         self._spec = card.spec
         marker, self._channels = COARSEST[card.spec.family]
         xml = version.file(card, "openvino_xml")

@@ -116,7 +116,7 @@ def disagreement(
     if not within:
         return _unscored(waiting, labelled)
     worst = max(within, key=lambda candidate: candidate.disagreement)
-    return _choice(worst, f"{_disputed(worst)}, most of {len(within)} slices in {_images(within)}.")
+    return _choice(worst, f"{disputed(worst)}, most of {len(within)} slices in {_images(within)}.")
 
 
 def diversity(
@@ -149,7 +149,7 @@ def suggested(
         return _unscored(waiting, labelled)
     at = int(np.argmax(usefulness(within, labelled)))
     chosen, known = within[at], _scored(labelled)
-    disputed = ranks(np.array([candidate.disagreement for candidate in within]))[at]
+    worse = ranks(np.array([candidate.disagreement for candidate in within]))[at]
     distant = ranks(novelty(within, labelled))[at]
     looks = f"looks less like the labelled ones than {distant:.0%} of them"
     if not known:
@@ -158,7 +158,7 @@ def suggested(
     third = sum(candidate.third == chosen.third for candidate in known)
     return _choice(
         chosen,
-        f"{_disputed(chosen)}, more than in {disputed:.0%} of the {len(within)} slices that wait, "
+        f"{disputed(chosen)}, more than in {worse:.0%} of the {len(within)} slices that wait, "
         f"and it {looks}; labelled are {own} of its patient and, of {len(known)} in all, {third} "
         "in its third of the heart.",
     )
@@ -180,8 +180,8 @@ def usefulness(waiting: Sequence[Candidate], labelled: Sequence[Candidate]) -> n
     The mean of its ranks by disagreement and by novelty, divided by 1 + the labelled slices of its
     patient, and by 1 + how often its third of the heart is labelled against an even share.
     """
-    disputed = np.array([candidate.disagreement for candidate in waiting])
-    value = (ranks(disputed) + ranks(novelty(waiting, labelled))) / 2
+    dispute = np.array([candidate.disagreement for candidate in waiting])
+    value = (ranks(dispute) + ranks(novelty(waiting, labelled))) / 2
     patients = Counter(candidate.patient for candidate in labelled)
     thirds = Counter(candidate.third for candidate in _scored(labelled))
     even = max(thirds.total() / THIRDS, 1.0)
@@ -219,6 +219,15 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return below / max(len(values) - 1, 1)
 
 
+def disputed(candidate: Candidate) -> str:
+    """Where a model's answers differ, without a full stop."""
+    areas = candidate.disputed_mm2 / 100, candidate.heart_mm2 / 100
+    return (
+        f"In slice {candidate.slice} two answers of the model differ on {areas[0]:.1f} of "
+        f"{areas[1]:.1f} cm2 of heart"
+    )
+
+
 def _of_the_heart(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [candidate for candidate in _scored(candidates) if candidate.heart_mm2 > 0]
 
@@ -252,14 +261,6 @@ def _drawn(waiting: Sequence[Candidate], seed: int | None, reason: str) -> Choic
 
 def _choice(candidate: Candidate, reason: str) -> Choice:
     return Choice(candidate.image, candidate.slice, reason)
-
-
-def _disputed(candidate: Candidate) -> str:
-    disputed, heart = candidate.disputed_mm2 / 100, candidate.heart_mm2 / 100
-    return (
-        f"In slice {candidate.slice} two answers of the model differ on {disputed:.1f} of "
-        f"{heart:.1f} cm2 of heart"
-    )
 
 
 def _images(candidates: Sequence[Candidate]) -> str:

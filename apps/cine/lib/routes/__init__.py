@@ -20,6 +20,7 @@ from lib.routes import (
     progress,
     reviews,
     session,
+    suggestions,
     train,
     training,
 )
@@ -31,6 +32,7 @@ ALL: tuple[APIRouter, ...] = (
     datastore.router,
     session.router,
     cases.router,
+    suggestions.router,
     reviews.router,
     infer.router,
     progress.router,
