@@ -223,10 +223,14 @@ def test_a_kill_between_pointer_and_history_loses_nothing(three, monkeypatch):
     assert three.roll_back().name == "b-1"
 
 
-def test_a_pointer_written_by_an_earlier_release_is_the_first_entry(three):
+def test_a_pointer_that_another_program_wrote_or_removed_is_an_entry_too(three):
     (three.root / "current").write_text("a-1\n")
     assert used(three) == [("a-1", False)]
     assert three.roll_back().name == "phantom-2"
+    three.use("b-1")
+    (three.root / "current").unlink()
+    assert used(three)[-1] == ("phantom-2", False)
+    assert three.roll_back().name == "b-1"
 
 
 def test_a_challenger_takes_the_place_of_its_parent_alone(three):

@@ -28,7 +28,16 @@ from cinelabel.studies.catalogue import Catalogue
 from cinelabel.studies.study import Study
 
 DEADLINE_S = 240
-QUICK = {"version": "tiny-1", "steps": 4, "batch_size": 4, "replay": 0, "lr": 0.01, "device": "cpu"}
+LENIENT = {"phantoms": 4, "phantom_margin": 1}
+QUICK = {
+    "version": "tiny-1",
+    "steps": 4,
+    "batch_size": 4,
+    "replay": 0,
+    "lr": 0.01,
+    "device": "cpu",
+    "decision": LENIENT,
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,41 @@ def test_a_job_that_is_cancelled_has_a_checkpoint_and_goes_on_from_it(clinic, mo
     assert ("learning", 1) not in seen[seen.index(("learning", 2)) + 1 :]
 
 
+def test_a_job_that_continues_another_goes_on_with_its_run(clinic, monkeypatch):
+    context = clinic.context()
+    monkeypatch.setattr(context, "progress", lambda stage, *_, **__: end_if_learning(stage))
+
+    def end_if_learning(stage):
+        context.cancelled = context.cancelled or stage == "learning"
+
+    with pytest.raises(Cancelled):
+        train.run(QUICK, context)
+    publish_nothing(monkeypatch)
+    two = context.folder.with_name("two")
+    two.mkdir()
+    assert train.run(QUICK | {"continues": "one"}, Context(two))["steps"] == 4
+    assert train.curve(context.folder)["step"] == [1, 2, 3, 4]
+    assert train.home_of({"continues": "one"}, two) == context.folder
+    assert not (two / "run").exists()
+
+
+def test_a_curve_shows_steps_evenly_and_no_row_that_is_half_written(tmp_path):
+    assert train.curve(tmp_path) == {}
+    (tmp_path / "run").mkdir()
+    rows = [f"{step},{step / 2},nan" for step in range(1, 1001)]
+    text = "step,loss,rate_stem\n" + "\n".join(rows) + "\n1001,5"
+    (tmp_path / "run" / "metrics.csv").write_text(text)
+    found = train.curve(tmp_path)
+    assert list(found) == ["step", "loss", "rate_stem"]
+    assert len(found["step"]) == train.POINTS
+    assert (found["step"][0], found["step"][-1]) == (1, 1000)
+    assert max(np.diff(found["step"])) <= 6
+    assert found["loss"] == [step / 2 for step in found["step"]]
+    assert set(found["rate_stem"]) == {None}
+    (tmp_path / "run" / "metrics.csv").write_text("step,loss\n")
+    assert train.curve(tmp_path) == {}
+
+
 def test_progress_is_told_in_the_words_of_monai_labels_clients():
     told = train.figures(
         State("learning", 3, 10, 0.5, {"stem": 0.1}, 6.0, 14.0, {"LV": 0.9, "MYO": 0.8, "RV": 0.7})
@@ -152,6 +196,8 @@ def test_progress_is_told_in_the_words_of_monai_labels_clients():
         ({"method": "magic"}, "'method': "),
         ({"name": "../../etc"}, "unknown option 'name'"),
         ({"threads": 99}, "unknown option 'threads'"),
+        ({"continues": "another"}, "unknown option 'continues'"),
+        ({"decision": {"margin": -1}}, "'decision.margin': "),
         ({"model": "other"}, "there is no model 'other'"),
         ([1], "unknown option 'it'"),
         (None, "unknown option 'it'"),

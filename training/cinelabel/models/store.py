@@ -290,7 +290,8 @@ class ModelStore:
             uses = [Use(**entry) for entry in kept["uses"]]
             current = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else BUNDLED
             if current != (uses[-1].version if uses else BUNDLED):
-                changed = datetime.fromtimestamp(pointer.stat().st_mtime, timezone.utc)
+                newest = (pointer if pointer.exists() else file).stat().st_mtime
+                changed = datetime.fromtimestamp(newest, timezone.utc)
                 uses.append(Use(current, changed.isoformat(timespec="seconds")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(

@@ -37,7 +37,7 @@ WHO = "a training"
 """Who put a version in use, in the store's history."""
 OPTIONS = frozenset(
     {"members", "method", "frozen", "reading", "block", "minutes", "steps", "batch_size", "lr"}
-    | {"replay", "seed", "device"}
+    | {"replay", "seed", "device", "decision"}
 )
 """What a request may choose of `FinetuneConfig`; `version` beside them, the one that is tuned."""
 CONTINUES = "continues"
