@@ -250,6 +250,10 @@ class DecisionRules(Section):
     seed: int = Field(default=0, ge=0)
 
 
+BY_DEPTH = ("layer-wise", "bi-directional")
+"""Methods that keep some layers as they are; which ones, has to be chosen."""
+
+
 class FinetuneConfig(Section):
     """A fine-tuning run: one member of a model version learns from readers' labels.
 
@@ -301,9 +305,8 @@ class FinetuneConfig(Section):
 
     @model_validator(mode="after")
     def _frozen_layers_fit(self) -> FinetuneConfig:
-        by_depth = ("layer-wise", "bi-directional")
-        if (self.frozen is not None) != (self.method in by_depth):
-            raise ValueError(f"frozen belongs to the methods {' and '.join(by_depth)}")
+        if (self.frozen is not None) != (self.method in BY_DEPTH):
+            raise ValueError(f"frozen belongs to the methods {' and '.join(BY_DEPTH)}")
         if self.method == "layer-wise" and self.frozen is not None and self.frozen[0] != 1:
             raise ValueError("layer-wise, the frozen layers begin with the first")
         return self
