@@ -15,7 +15,7 @@ from cinelabel.core.errors import CineLabelError
 
 COMMANDS = (
     *("segment", "measure", "evaluate", "serve", "token", "demo", "phantom", "data", "train"),
-    *("crossvalidate", "ensemble", "models", "labels"),
+    *("crossvalidate", "finetune", "simulate", "ensemble", "models", "labels"),
 )
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

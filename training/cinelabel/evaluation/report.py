@@ -238,7 +238,7 @@ def write_scores_csv(path: Path, scores: Sequence[Score]) -> None:
         }
         for score in scores
     )
-    _write_csv(path, [*SCORE_COLUMNS[:3], *groupings, *SCORE_COLUMNS[3:]], rows)
+    write_csv(path, [*SCORE_COLUMNS[:3], *groupings, *SCORE_COLUMNS[3:]], rows)
 
 
 def write_summary_csv(path: Path, summaries: Sequence[Summary]) -> None:
@@ -255,7 +255,7 @@ def write_summary_csv(path: Path, summaries: Sequence[Summary]) -> None:
                 found = statistics.as_dict()
                 low, high = found.pop("interval") or (None, None)
                 rows.append({**head, "figure": figure, **found, "low": low, "high": high})
-    _write_csv(path, SUMMARY_COLUMNS, rows)
+    write_csv(path, SUMMARY_COLUMNS, rows)
 
 
 def write_measures_csv(path: Path, measures: Mapping[str, Measures]) -> None:
@@ -265,10 +265,11 @@ def write_measures_csv(path: Path, measures: Mapping[str, Measures]) -> None:
         {"study": name, **{key: getattr(value, key) for key in keys}}
         for name, value in measures.items()
     )
-    _write_csv(path, ["study", *keys], rows)
+    write_csv(path, ["study", *keys], rows)
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table whole or not at all; None is an empty cell. Raises OutputError."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as stream,
