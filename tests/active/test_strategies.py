@@ -161,6 +161,14 @@ def test_novelty_is_a_root_mean_square_in_units_of_each_features_spread() -> Non
     assert novelty(own, known) == pytest.approx([2.0])
 
 
+def test_novelty_is_the_same_for_more_labelled_slices_than_are_taken_at_a_time() -> None:
+    points = np.random.default_rng(0).standard_normal((320, 3))
+    slices = [scored(f"i{n}", 0, features=point) for n, point in enumerate(points)]
+    scaled = points / points.std(0) / np.sqrt(3)
+    between = np.linalg.norm(scaled[:20, None] - scaled[20:], axis=2)
+    assert novelty(slices[:20], slices[20:]) == pytest.approx(between.min(1))
+
+
 def test_slices_without_features_are_all_as_new() -> None:
     bare = [replace(scored("p", 0), features=None), scored("q", 0)]
     assert novelty(bare, [scored("r", 0)]).tolist() == [0.0, 0.0]
@@ -181,7 +189,7 @@ def test_usefulness_by_hand() -> None:
     labelled = [scored("p1", 0, "p", position=0.0), scored("p1", 1, "p", position=0.5)]
     # ranks 1, 1/2, 0 in both; 2 labelled of p; thirds 1, 1, 0 against an even share of 1 (2/3 < 1)
     expected = [1 / (3 * 2), 0.5 / (1 * 2), 0.0]
-    assert usefulness(waiting, labelled) == pytest.approx(expected)
+    assert usefulness(waiting, labelled)[0] == pytest.approx(expected)
     assert suggested(waiting, labelled).image == "q1"
 
 
@@ -200,4 +208,4 @@ def test_the_reason_of_the_default_tells_its_numbers(cohort: list[Candidate]) ->
     assert "more typical than" in begin
     assert "labelled are 0 of its patient and, of 0 in all, 0 in its third" in begin
     later = suggested(cohort[5:], cohort[:5]).reason
-    assert "of the 25 slices that wait, and it looks less like the labelled ones than" in later
+    assert "of the 24 others that wait, and it looks less like the labelled ones than" in later

@@ -17,6 +17,8 @@ import numpy as np
 SMALL_MM2 = 500.0
 """Added to the heart's area in a slice, so that a few pixels at its ends count for little."""
 THIRDS = 3
+TOGETHER = 256
+"""Labelled slices to which distances are taken at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +149,10 @@ def suggested(
     within = _of_the_heart(waiting)
     if not within:
         return _unscored(waiting, labelled)
-    at = int(np.argmax(usefulness(within, labelled)))
+    useful = usefulness(within, labelled)
+    at = int(np.argmax(useful[0]))
     chosen, known = within[at], _scored(labelled)
-    worse = ranks(np.array([candidate.disagreement for candidate in within]))[at]
-    distant = ranks(novelty(within, labelled))[at]
+    _, worse, distant = useful[:, at]
     looks = f"looks less like the labelled ones than {distant:.0%} of them"
     if not known:
         looks = f"is more typical than {distant:.0%} of them"
@@ -158,8 +160,8 @@ def suggested(
     third = sum(candidate.third == chosen.third for candidate in known)
     return _choice(
         chosen,
-        f"{disputed(chosen)}, more than in {worse:.0%} of the {len(within)} slices that wait, "
-        f"and it {looks}; labelled are {own} of its patient and, of {len(known)} in all, {third} "
+        f"{disputed(chosen)}, more than in {worse:.0%} of the {len(within) - 1} others that "
+        f"wait, and it {looks}; labelled are {own} of its patient and, of {len(known)} in all, {third} "
         "in its third of the heart.",
     )
 
@@ -175,18 +177,19 @@ STRATEGIES: Mapping[str, Strategy] = {
 
 
 def usefulness(waiting: Sequence[Candidate], labelled: Sequence[Candidate]) -> np.ndarray:
-    """How much each slice promises to teach, 0 to 1: float (n,).
+    """How much each slice promises to teach, and its ranks by disagreement and by novelty.
 
-    The mean of its ranks by disagreement and by novelty, divided by 1 + the labelled slices of its
-    patient, and by 1 + how often its third of the heart is labelled against an even share.
+    Float (3, n), 0 to 1. The first is the mean of the other two, divided by 1 + the labelled slices
+    of its patient, and by 1 + how often its third of the heart is labelled against an even share.
     """
-    dispute = np.array([candidate.disagreement for candidate in waiting])
-    value = (ranks(dispute) + ranks(novelty(waiting, labelled))) / 2
+    worse = ranks(np.array([candidate.disagreement for candidate in waiting]))
+    distant = ranks(novelty(waiting, labelled))
     patients = Counter(candidate.patient for candidate in labelled)
     thirds = Counter(candidate.third for candidate in _scored(labelled))
     even = max(thirds.total() / THIRDS, 1.0)
     seen = [(patients[c.patient], thirds[c.third] / even) for c in waiting]
-    return value / np.array([(1 + own) * (1 + share) for own, share in seen])
+    divisors = np.array([(1 + own) * (1 + share) for own, share in seen])
+    return np.stack([(worse + distant) / 2 / divisors, worse, distant])
 
 
 def novelty(waiting: Sequence[Candidate], labelled: Sequence[Candidate]) -> np.ndarray:
@@ -208,9 +211,10 @@ def novelty(waiting: Sequence[Candidate], labelled: Sequence[Candidate]) -> np.n
     if not len(others):
         return -np.linalg.norm(own - own.mean(0), axis=1)
     nearest = np.full(len(own), np.inf)
-    for other in others:  # one at a time: all differences at once would not fit into memory
-        np.minimum(nearest, np.linalg.norm(own - other, axis=1), out=nearest)
-    return nearest
+    for part in np.array_split(others, -(-len(others) // TOGETHER)):
+        squares = (own**2).sum(1)[:, None] + (part**2).sum(1) - 2 * own @ part.T
+        np.minimum(nearest, squares.min(1), out=nearest)
+    return np.sqrt(np.maximum(nearest, 0.0))
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -65,7 +65,8 @@ class Scores:
     def __init__(self, workspace: Path, runner: JobRunner) -> None:
         self._folder = workspace / KIND
         self._runner = runner
-        self._known: dict[tuple[str, str], tuple[tuple[int, int], FrameScores]] = {}
+        self._version = ""
+        self._known: dict[str, tuple[tuple[int, int], FrameScores]] = {}
         self._lock = threading.Lock()
 
     def find(self, version: str, image: str, file: Path) -> FrameScores | None:
@@ -74,12 +75,16 @@ class Scores:
             stamp = _stamp(file)
         except OSError:
             return None
-        kept = self._known.get((version, image))
+        with self._lock:
+            if version != self._version:
+                self._version, self._known = version, {}
+            known = self._known
+        kept = known.get(image)
         if kept is not None and kept[0] == stamp:
             return kept[1]
         found = _kept(self._folder, version, image, stamp)
         if found is not None:
-            self._known[version, image] = stamp, found
+            known[image] = stamp, found
         return found
 
     def require(
