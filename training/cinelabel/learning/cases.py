@@ -25,13 +25,14 @@ class PreparedCase:
     examples: Examples
 
 
-def prepare_case(case: Case, member: Tuned, patient: int) -> PreparedCase:
+def prepare_case(case: Case, member: Tuned, patient: int, frame: int) -> PreparedCase:
     """The slices of a case that teach, in a window round the heart as labelled.
 
     Args:
         case: one frame, with a label.
-        member: that shall learn.
+        member: that shall learn, from slices.
         patient: number of the case's patient in the examples.
+        frame: number of the case in them.
 
     Raises:
         InputError: the case has no label, has many frames, or no heart is labelled; and as
@@ -46,9 +47,8 @@ def prepare_case(case: Case, member: Tuned, patient: int) -> PreparedCase:
     crop = lesson.crop(member.shown, member.only)
     images = member.shown.prepare(lesson.volume, crop)[slices].astype(np.float16)
     found = crop.apply_labels(labels)[slices]
-    return PreparedCase(
-        slices, Examples(images, found, known[slices], np.full(len(slices), patient))
-    )
+    numbers = (np.full(len(slices), number) for number in (patient, frame))
+    return PreparedCase(slices, Examples(images, found, known[slices], *numbers))
 
 
 def known_slices(case: Case, count: int) -> np.ndarray:
@@ -70,7 +70,6 @@ def join(parts: Sequence[Examples]) -> Examples:
     return Examples(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def select(examples: Examples, chosen: Sequence[int]) -> Examples:
+def select(examples: Examples, chosen: np.ndarray) -> Examples:
     """Those at the given places."""
-    at = np.asarray(chosen, int)
-    return Examples(*(getattr(examples, field.name)[at] for field in fields(Examples)))
+    return Examples(*(getattr(examples, field.name)[chosen] for field in fields(Examples)))
