@@ -154,26 +154,43 @@ def test_a_job_that_continues_another_goes_on_with_its_run(clinic, monkeypatch):
     two = context.folder.with_name("two")
     two.mkdir()
     assert train.run(QUICK | {"continues": "one"}, Context(two))["steps"] == 4
-    assert train.curve(context.folder)["step"] == [1, 2, 3, 4]
+    assert train.curves(context.folder)["second"]["step"] == [1, 2, 3, 4]
     assert train.home_of({"continues": "one"}, two) == context.folder
     assert not (two / "run").exists()
 
 
+def planned(job: Path, *members: str) -> Path:
+    (job / "run").mkdir()
+    (job / "run" / "finetuning.json").write_text(json.dumps({"members": members}))
+    return job / "run"
+
+
 def test_a_curve_shows_steps_evenly_and_no_row_that_is_half_written(tmp_path):
-    assert train.curve(tmp_path) == {}
-    (tmp_path / "run").mkdir()
+    assert train.curves(tmp_path) == {}
+    table = planned(tmp_path, "one") / "metrics.csv"
     rows = [f"{step},{step / 2},nan" for step in range(1, 1001)]
-    text = "step,loss,rate_stem\n" + "\n".join(rows) + "\n1001,5"
-    (tmp_path / "run" / "metrics.csv").write_text(text)
-    found = train.curve(tmp_path)
+    table.write_text("step,loss,rate_stem\n" + "\n".join(rows) + "\n1001,5")
+    found = train.curves(tmp_path)["one"]
     assert list(found) == ["step", "loss", "rate_stem"]
     assert len(found["step"]) == train.POINTS
     assert (found["step"][0], found["step"][-1]) == (1, 1000)
     assert max(np.diff(found["step"])) <= 6
     assert found["loss"] == [step / 2 for step in found["step"]]
     assert set(found["rate_stem"]) == {None}
-    (tmp_path / "run" / "metrics.csv").write_text("step,loss\n")
-    assert train.curve(tmp_path) == {}
+    table.write_text("step,loss\n")
+    assert train.curves(tmp_path) == {}
+
+
+def test_curves_and_figures_of_several_members_are_told_apart(tmp_path):
+    run = planned(tmp_path, "one", "two")
+    for name in ("one", "two"):
+        (run / name / "figures").mkdir(parents=True)
+        (run / name / "metrics.csv").write_text("step,loss\n1,0.5\n")
+        (run / name / "figures" / "rates.png").write_bytes(b"")
+    assert train.curves(tmp_path) == dict.fromkeys(("one", "two"), {"step": [1.0], "loss": [0.5]})
+    assert train.drawn(tmp_path) == {
+        f"{name}-rates.png": run / name / "figures" / "rates.png" for name in ("one", "two")
+    }
 
 
 def test_progress_is_told_in_the_words_of_monai_labels_clients():

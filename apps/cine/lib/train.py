@@ -68,7 +68,7 @@ class FineTuning(TrainTask):
 
 
 def course(runner: JobRunner, job: Job) -> dict[str, Any]:
-    """A training from its beginning to now: what is done, its curve, and what came out of it."""
+    """A training from its beginning to now: what is done, its curves, and what came out of it."""
     told = jobs.told(job)
     progress, result = told["progress"] or {}, told["result"] or {}
     figures = progress.get("figures") or {}
@@ -81,7 +81,7 @@ def course(runner: JobRunner, job: Job) -> dict[str, Any]:
         "steps": figures.get("total_epochs"),
         **{name: figures.get(name) for name in ("loss", "rates", "seconds", "dice")},
         "seconds_left": figures.get("seconds_left", progress.get("seconds_left")),
-        "curve": train.curve(folder),
+        "curves": train.curves(folder),
         "figures": list(train.drawn(folder)),
         **{name: result.get(name) for name in RESULTS},
     }

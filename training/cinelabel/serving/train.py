@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -141,18 +142,42 @@ def home_of(request: Any, folder: Path) -> Path:
     return folder.with_name(check_identifier(str(first), "name of a job"))
 
 
-def curve(job: Path) -> dict[str, list[float | None]]:
+def curves(job: Path) -> dict[str, dict[str, list[float | None]]]:
     """Loss, seconds and rates over the steps of a training, at most `POINTS` of them.
 
     Args:
         job: folder of the job; a row that is just being written is left out.
 
     Returns:
-        column of `metrics.csv` -> values, None where a member does not have the column; empty
-        before the first step.
+        member -> column of `metrics.csv` -> values, None for what is no number; only members
+        that have begun.
     """
+    found = {name: _curve(folder / "metrics.csv") for name, folder in _member_folders(job)}
+    return {name: curve for name, curve in found.items() if curve}
+
+
+def drawn(job: Path) -> dict[str, Path]:
+    """The figures of a training by name: of the file, and of the member where there are several."""
+    return {
+        path.name if folder == job / RUN else f"{name}-{path.name}": path
+        for name, folder in _member_folders(job)
+        for path in sorted((folder / FIGURES).glob("*.png"))
+    }
+
+
+def _member_folders(job: Path) -> list[tuple[str, Path]]:
+    """Each member and where its run lies: in the run itself, or below it if there are several."""
     try:
-        with (job / RUN / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        plan = json.loads((job / RUN / "finetuning.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    names = plan["members"]
+    return [(name, job / RUN / name if len(names) > 1 else job / RUN) for name in names]
+
+
+def _curve(table: Path) -> dict[str, list[float | None]]:
+    try:
+        with table.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.reader(stream))
     except OSError:
         return {}
@@ -169,11 +194,6 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def drawn(job: Path) -> dict[str, Path]:
-    """The figures of a training, by the names of their files."""
-    return {path.name: path for path in sorted((job / RUN / FIGURES).glob("*.png"))}
 
 
 def patient_of(case: Case) -> str:
