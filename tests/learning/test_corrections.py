@@ -44,7 +44,7 @@ def test_the_newest_label_of_each_labelled_image_is_found(readers):
         return readers.image(name) if readers.image(name).exists() else None
 
     (found,) = find_corrections(readers.labels, served, lambda name: name[0])
-    assert (found.image, found.patient, found.version, found.whole) == ("a__t00", "a", 2, False)
+    assert (found.image, found.patient, found.version, found.whole) == ("a__t00", "a", 2, True)
 
 
 def test_of_a_corrected_prediction_every_slice_teaches(readers):

@@ -132,7 +132,7 @@ def test_the_card_tells_counts_and_scores_and_no_name_of_a_patient(published):
     tuning, result, _ = published
     made = tuning.store.load(result.version).card
     (step,) = made.provenance["finetuning"]
-    assert step["member"] == "second"
+    assert step["members"] == ["second"]
     assert step["from"] == "tiny-1"
     assert step["result"]["learned_from"] == {"patients": 4, "frames": 8, "slices": 40}
     assert step["result"]["held_out"] == {"patients": 2, "frames": 4}
@@ -155,11 +155,11 @@ def test_without_held_out_patients_there_are_no_scores(tune, tmp_path):
 
 def test_a_candidate_of_a_candidate_keeps_the_history(published):
     tuning, first, _ = published
-    second = tuning("run-2", steps=1, name="second-run", model=first.version, member="first")
+    second = tuning("run-2", steps=1, name="second-run", model=first.version, members=["first"])
     made = tuning.store.load(second.version).card
     assert second.version == "tiny-1-tuned-2"
     assert made.parent == "tiny-1-tuned-1"
-    assert [step["member"] for step in made.provenance["finetuning"]] == ["second", "first"]
+    assert [step["members"] for step in made.provenance["finetuning"]] == [["second"], ["first"]]
     assert candidate_name(tuning.store, second.version) == "tiny-1-tuned-3"
 
 
@@ -200,7 +200,7 @@ def test_a_run_that_ends_while_another_has_published_takes_the_next_name(publish
     tuning, result, _ = published
     parent, before = tuning.store.load("tiny-1"), tuning.store.versions()
     weights = weights_of(result.run)
-    name = publish_candidate(tuning.store, parent, "second", weights, {"run": "another"}, {})
+    name = publish_candidate(tuning.store, parent, {"second": weights}, {"run": "another"}, {})
     assert name not in before
     assert tuning.store.load(name).card.parent == "tiny-1"
 
@@ -350,16 +350,16 @@ def test_dice_of_a_patient_is_over_all_frames_and_known_structures(models, reade
 def test_members_that_see_otherwise_are_refused(models, tune):
     version = models.load("tiny-1")
     with pytest.raises(RunError, match="'where' cannot be fine-tuned: it does not segment"):
-        tune(member="where")
+        tune(members=["where"])
     card = version.member("second")
-    wide = card.model_copy(update={"preprocessing": {**card.preprocessing, "window": "image"}})
-    with pytest.raises(RunError, match="does not see the heart"):
-        Tuned(version, wide)
+    stacks = card.model_copy(update={"preprocessing": {**card.preprocessing, "depth": 4}})
+    with pytest.raises(RunError, match="does not tell of how many slices"):
+        Tuned(version, stacks)
 
 
 def test_an_unknown_member_is_an_error_that_names_the_known_ones(tune):
     with pytest.raises(ModelError, match="no member 'third'.*Known: first, second, where"):
-        tune(member="third")
+        tune(members=["third"])
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_changes_nothing(models):

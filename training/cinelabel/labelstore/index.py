@@ -12,7 +12,7 @@ from pathlib import Path
 from cinelabel.core.errors import OutputError
 from cinelabel.labelstore.records import CaseState, Event, Lease, State
 
-FORM = 1  # of the tables; another form is made anew from the records
+FORM = 2  # of the tables; another form is made anew from the records
 BUSY_TIMEOUT_S = 30.0
 
 _TABLES = f"""
@@ -31,6 +31,10 @@ CREATE TABLE leases (
 ) WITHOUT ROWID;
 CREATE TABLE seen (
     image TEXT NOT NULL, who TEXT NOT NULL, client_id TEXT NOT NULL, version INTEGER NOT NULL,
+    PRIMARY KEY (image, who, client_id)
+) WITHOUT ROWID;
+CREATE TABLE shown (
+    image TEXT NOT NULL, who TEXT NOT NULL, client_id TEXT NOT NULL, record TEXT NOT NULL,
     PRIMARY KEY (image, who, client_id)
 ) WITHOUT ROWID;
 CREATE TABLE predictions (image TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
@@ -190,6 +194,27 @@ class Index:
         """Enter the version a client was shown."""
         self._connection.execute(
             "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", (image, who, client_id, version)
+        )
+
+    def shown(self, image: str, who: str, client_id: str) -> str | None:
+        """The record of the prediction a client was shown since it last took the case, as JSON."""
+        row = self._connection.execute(
+            "SELECT record FROM shown WHERE image = ? AND who = ? AND client_id = ?",
+            (image, who, client_id),
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_shown(self, image: str, who: str, client_id: str, record: str) -> None:
+        """Enter the prediction a client was shown."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO shown VALUES (?, ?, ?, ?)", (image, who, client_id, record)
+        )
+
+    def remove_shown(self, image: str, who: str | None = None, client_id: str = "") -> None:
+        """Forget the prediction a client was shown, or of all clients if None."""
+        self._connection.execute(
+            "DELETE FROM shown WHERE image = ?1 AND (?2 IS NULL OR (who = ?2 AND client_id = ?3))",
+            (image, who, client_id),
         )
 
     def prediction(self, image: str) -> str | None:

@@ -61,6 +61,8 @@ class Event(BaseModel):
         submitted_sha256: of the file as it was handed in.
         names: segment names as handed in, in the order of their values; empty if canonical.
         base_version: the version the label started from, 0 for none.
+        predicted: of each slice of the prediction it began as, see `slice_digests`; empty where
+            that is not known.
         text: the reason or comment given.
     """
 
@@ -80,6 +82,7 @@ class Event(BaseModel):
     base_version: int | None = Field(default=None, ge=0)
     model: str | None = None
     prediction: str | None = None
+    predicted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     text: str = ""
 
@@ -124,6 +127,7 @@ class LabelVersion:
         path: the file, NIfTI with values 1 LV, 2 MYO, 3 RV on the image's grid; never changes.
         kind: "submitted", "imported" or "predicted".
         names: segment names as handed in.
+        predicted: as in `Event`.
         info: of a prediction, what was told about it.
     """
 
@@ -141,11 +145,21 @@ class LabelVersion:
     comment: str = ""
     warnings: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    predicted: tuple[str, ...] = ()
     info: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """What clients are told, ready for JSON; without the path."""
-        return {key: value for key, value in asdict(self).items() if key != "path"}
+        """What clients are told, ready for JSON; without the path and the digests."""
+        return {k: value for k, value in asdict(self).items() if k not in ("path", "predicted")}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The prediction that a label began as: version of its model, and its `slice_digests`."""
+
+    model: str | None = None
+    prediction: str | None = None
+    predicted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from cinelabel.core.errors import CineLabelError, ConflictError, InputError, OutputError
 from cinelabel.core.files import sha256, write_text
@@ -30,6 +32,7 @@ from cinelabel.labelstore.records import (
     Kind,
     LabelVersion,
     Lease,
+    Origin,
     ReviewVersion,
     State,
     Submission,
@@ -144,6 +147,7 @@ class LabelStore:
             lease = index.lease(image_id)
             if lease is not None and self._is_held_by_another(lease, submission):
                 warnings += (f"{lease.who} holds this case until {lease.until}.",)
+            origin = _origin(index, submission, base)
             event = Event(
                 image=image_id,
                 sequence=case.sequence + 1,
@@ -156,8 +160,9 @@ class LabelStore:
                 submitted_sha256=submitted,
                 names=_in_order(names),
                 base_version=base,
-                model=submission.model,
-                prediction=submission.prediction,
+                model=origin.model,
+                prediction=origin.prediction,
+                predicted=origin.predicted,
                 warnings=(*submission.warnings, *warnings),
                 text=submission.comment,
             )
@@ -189,6 +194,7 @@ class LabelStore:
         """
         check_text(reason, "the reason", required=True)
         with self._changing(image_id) as change:
+            change.index.remove_shown(image_id)
             if change.case.newest:
                 self._keep(change, self._event(change, "set_aside", "cinelabel", reason))
                 self._mender.warn(f"{image_id}: its labels no longer count, {reason}.")
@@ -297,12 +303,30 @@ class LabelStore:
     # Who has seen what, and who holds what
 
     def saw(self, image_id: str, who: str, client_id: str, version: int) -> None:
-        """Remember that a client was shown a version, 0 for none."""
+        """Remember that a client was shown a version, 0 for none, and no prediction since."""
         check_name(image_id, "image name")
         _check_holder(who, client_id)
-        if self.seen(image_id, who, client_id) != version:
+        shown = self._read(lambda index: index.shown(image_id, who, client_id))
+        if shown is not None or self.seen(image_id, who, client_id) != version:
             with self._changing(image_id) as change:
                 change.index.set_seen(image_id, who, client_id, version)
+                change.index.remove_shown(image_id, who, client_id)
+
+    def saw_prediction(
+        self, image_id: str, who: str, client_id: str, model: str, labels: np.ndarray
+    ) -> None:
+        """Remember that a client was shown a prediction: what it submits next began as that.
+
+        Args:
+            model: version of the model.
+            labels: (x, y, z), canonical, on the image's grid.
+        """
+        check_name(image_id, "image name")
+        _check_holder(who, client_id)
+        record = json.dumps({"model": model, "predicted": validation.slice_digests(labels)})
+        if self._read(lambda index: index.shown(image_id, who, client_id)) != record:
+            with self._changing(image_id) as change:
+                change.index.set_shown(image_id, who, client_id, record)
 
     def seen(self, image_id: str, who: str, client_id: str) -> int | None:
         """The version a client was shown last, None if it was shown nothing."""
@@ -508,6 +532,7 @@ class LabelStore:
             comment=event.text,
             warnings=event.warnings,
             names=event.names,
+            predicted=event.predicted,
         )
 
     def _predicted(self, image_id: str, record: str) -> LabelVersion:
@@ -602,6 +627,20 @@ def _check_submission(image_id: str, submission: Submission) -> None:
         check_text(warning, "a warning")
     if submission.base_version is not None and submission.base_version < 0:
         raise InputError(f"there is no version {submission.base_version}", where=image_id)
+
+
+def _origin(index: Index, submission: Submission, base: int) -> Origin:
+    """What a label began as: as the client says, as it was shown, or as its base began."""
+    image, said = submission.image, Origin(submission.model, submission.prediction)
+    record = index.shown(image, submission.who, submission.client_id)
+    if record is not None:
+        shown = json.loads(record)
+        if submission.model in (None, shown["model"]):
+            return replace(said, model=shown["model"], predicted=tuple(shown["predicted"]))
+    last = index.event(image, base)
+    if said != Origin() or last is None:
+        return said
+    return Origin(last.model, last.prediction, last.predicted)
 
 
 def _check_holder(who: str, client_id: str) -> None:

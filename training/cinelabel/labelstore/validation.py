@@ -7,6 +7,7 @@ label of the image can have. Anatomical oddities are warnings: the reader has th
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ SYNONYMS: Mapping[str, int] = MappingProxyType(
     }
 )
 Names = Sequence[str] | Mapping[int, str]
+DIGEST_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -305,3 +307,9 @@ def _around_cavity(labels: np.ndarray, first_slice: int) -> list[str]:
 def _slices(flags: np.ndarray, first: int) -> str:
     numbers = [str(first + int(k)) for k in np.nonzero(flags)[0]]
     return f"slice{'s' * (len(numbers) > 1)} {', '.join(numbers)} (counted from 0)"
+
+
+def slice_digests(labels: np.ndarray) -> tuple[str, ...]:
+    """Of each slice of (x, y, z) canonical labels a digest: equal ones are equal slices."""
+    slices = np.ascontiguousarray(np.moveaxis(labels, 2, 0), np.uint8)
+    return tuple(hashlib.sha256(one.tobytes()).hexdigest()[:DIGEST_LENGTH] for one in slices)

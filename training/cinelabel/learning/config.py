@@ -202,6 +202,8 @@ class MetaSettings(Section):
     floor, ceiling: bounds of the rates (section 2.2 has the floor); ceiling None: 0.1 with sgd,
         0.01 with adamw.
     momentum, nesterov: of sgd.
+    separate_frames: from so many readers' frames on, a fifth of the training patients judge the
+        rates and teach nothing else; with fewer frames another training batch judges.
     """
 
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -214,6 +216,7 @@ class MetaSettings(Section):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
+    separate_frames: int = Field(default=20, ge=2)
 
     @model_validator(mode="after")
     def _bounds_hold_something(self) -> MetaSettings:
@@ -255,23 +258,25 @@ BY_DEPTH = ("layer-wise", "bi-directional")
 
 
 class FinetuneConfig(Section):
-    """A fine-tuning run: one member of a model version learns from readers' labels.
+    """A fine-tuning run: members of a model version learn from readers' labels, one by one.
 
-    model, member: which; the version in use and its fast member when None.
+    model, members: which; the version in use, and its fast member where none are named.
     method: what learns, and at which rate (`learning.rivals`); `lr` is the one rate of all but
         metalr, which `meta` describes.
     frozen: layers m to n that stay, counted from 1, of the method bi-directional; layer-wise, m is
         1. `reading` says what depth means, `block` how many layers count as one (`learning.depth`).
     replay: share of each batch that is phantom slices, against forgetting; of `replay_count`
         different ones.
-    steps, minutes: whichever ends first; preparing, scoring and publishing come on top.
+    steps, minutes: of each member, whichever ends first; preparing, scoring and publishing come
+        on top.
+    judged_frames: so many of each held-out patient's frames are scored, ED and ES first.
     precision: `auto` is bf16-mixed where the processor computes in bfloat16.
     decision: when the result takes the place of its parent.
     """
 
     name: Annotated[str, AfterValidator(_as_identifier)]
     model: str | None = None
-    member: str | None = None
+    members: tuple[str, ...] = ()
     method: Literal[
         "all",
         "last",
@@ -295,6 +300,7 @@ class FinetuneConfig(Section):
     replay_count: int = Field(default=512, ge=1)
     gradient_clip: float = Field(default=12.0, ge=0)
     ema: float = Field(default=0.99, ge=0, lt=1)
+    judged_frames: int = Field(default=4, ge=1)
     decision: DecisionRules = DecisionRules()
     seed: int = Field(default=1, ge=0)
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
@@ -309,6 +315,12 @@ class FinetuneConfig(Section):
             raise ValueError(f"frozen belongs to the methods {' and '.join(BY_DEPTH)}")
         if self.method == "layer-wise" and self.frozen is not None and self.frozen[0] != 1:
             raise ValueError("layer-wise, the frozen layers begin with the first")
+        return self
+
+    @model_validator(mode="after")
+    def _each_member_once(self) -> FinetuneConfig:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError("a member is named twice")
         return self
 
 

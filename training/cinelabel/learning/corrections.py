@@ -2,8 +2,9 @@
 
 A label teaches in the slices that the reader drew in. Where it began as a prediction of the whole
 frame, slices without any structure were left or made empty on purpose, and teach as well; where it
-was drawn from nothing, they may just not have been reached yet. A structure that is nowhere in a
-label was not drawn: nothing is known of it, see `losses.marginal_logits`.
+was drawn from nothing, they may just not have been reached yet. What a review takes out teaches
+only where the reader changed the prediction, see `unusable_slices`. A structure that is nowhere in
+a label was not drawn: nothing is known of it, see `losses.marginal_logits`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,19 @@ from cinelabel.core.errors import CineLabelError, InputError, RunError
 from cinelabel.core.files import output_error, sha256, write_json
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import STRUCTURES
-from cinelabel.labelstore import LabelStore
+from cinelabel.core.review import Action, MotionGrade, ReviewRecord
+from cinelabel.labelstore import LabelStore, ReviewVersion
+from cinelabel.labelstore.validation import slice_digests
 from cinelabel.learning.data import Progress
+from cinelabel.studies import nifti
 from cinelabel.transforms.preparation import Preparation, heart_centre
-from cinelabel.transforms.preprocess import Crop
+from cinelabel.transforms.preprocess import Crop, pad_slices
 
 HELD_OUT_SHARE = 0.2
 LEAST_SLICES = 3
 SCHEMA_VERSION = 1
+UNTOLD = len(STRUCTURES) + 1
+"""In the labels of a stack: a slice that does not teach."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,10 @@ class Correction:
         version, sha256: of the label.
         image_file, label_file: NIfTI.
         whole: whether every slice teaches, or only those with a structure.
+        unusable: slices that teach only where the prediction was changed.
+        predicted: of each slice of the prediction it began as, see `slice_digests`; empty where
+            that is not known.
+        phase: "ED", "ES" or None.
     """
 
     image: str
@@ -52,6 +62,9 @@ class Correction:
     image_file: Path
     label_file: Path
     whole: bool
+    unusable: tuple[int, ...] = ()
+    predicted: tuple[str, ...] = ()
+    phase: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `from_dict` undoes it."""
@@ -62,7 +75,8 @@ class Correction:
     def from_dict(cls, values: dict[str, Any]) -> Correction:
         """A correction as `to_dict` wrote it."""
         files = {key: Path(values[key]) for key in ("image_file", "label_file")}
-        return cls(**{**values, **files})
+        lists = {key: tuple(values[key]) for key in ("unusable", "predicted")}
+        return cls(**{**values, **files, **lists})
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,24 +101,45 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Prepared slices: images float16 (n, h, w), labels uint8, known bool (n, classes).
+    """Prepared slices (n, h, w), or stacks (n, depth, h, w).
 
-    `patients`: int (n,), a number a patient.
+    Attributes:
+        images: float16.
+        labels: uint8; `UNTOLD` fills the slices of a stack that do not teach.
+        known: bool (n, classes), the background first: what the label tells.
+        patients: int (n,), a number a patient.
+        frames: int (n,), a number a frame; None where each patient has one.
     """
 
     images: np.ndarray
     labels: np.ndarray
     known: np.ndarray
     patients: np.ndarray
+    frames: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def slice_count(self) -> int:
+        """How many slices teach; those in two stacks count twice."""
+        if self.labels.ndim == 3:
+            return len(self)
+        return int((self.labels != UNTOLD).any((2, 3)).sum())
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the examples are of."""
+        return len(np.unique(self.patients if self.frames is None else self.frames))
 
 
 def find_corrections(
     store: LabelStore,
     image_file: Callable[[str], Path | None],
     patient: Callable[[str], str],
+    *,
+    study: Callable[[str], str] = lambda image: image,
+    phase: Callable[[str], str | None] = lambda image: None,
 ) -> list[Correction]:
     """The newest label of every image that counts as labelled, sorted by the images' names.
 
@@ -112,8 +147,14 @@ def find_corrections(
         store: of the workspace.
         image_file: where an image lies, None for one that is not served any more.
         patient: whose it is.
+        study: which its review is of.
+        phase: "ED", "ES" or None.
+
+    Raises:
+        InputError: a review is damaged, or a label cannot be read that a review is of.
     """
     found = []
+    reviews = store.reviews()
     for image, case in sorted(store.states().items()):
         file = image_file(image) if case.state == "labelled" else None
         label = store.newest(image) if file is not None else None
@@ -128,9 +169,42 @@ def find_corrections(
                 image_file=file,
                 label_file=label.path,
                 whole=label.prediction is not None or label.model is not None,
+                unusable=_unusable(reviews.get(study(image)), label.path),
+                predicted=label.predicted,
+                phase=phase(image),
             )
         )
     return found
+
+
+def _unusable(review: ReviewVersion | None, label: Path) -> tuple[int, ...]:
+    return unusable_slices(review.record, nifti.peek(label)[0][2]) if review else ()
+
+
+def unusable_slices(review: ReviewRecord, slices: int) -> tuple[int, ...]:
+    """Which of a study's slices a review takes out: not to be learned from as they were predicted.
+
+    A reader's decision about a slice counts before that about the study, and both before the
+    grade: severe motion is not of diagnostic quality (CMRxMotion, Wang et al. 2022).
+    """
+    whole = review.decision
+    usable = whole.action is Action.ACCEPT if whole else review.grade is not MotionGrade.SEVERE
+    decided = {s.index: s.decision.action is Action.ACCEPT for s in review.slices if s.decision}
+    return tuple(index for index in range(slices) if not decided.get(index, usable))
+
+
+def judging_frames(corrections: Sequence[Correction], most: int) -> tuple[Correction, ...]:
+    """At most so many frames of each patient: ED and ES, then others evenly spread."""
+    patients = {c.patient: [d for d in corrections if d.patient == c.patient] for c in corrections}
+    return tuple(c for frames in patients.values() for c in _some_frames(frames, most))
+
+
+def _some_frames(frames: Sequence[Correction], most: int) -> list[Correction]:
+    first = [c for phase in ("ED", "ES") for c in frames if c.phase == phase][:most]
+    others = [c for c in frames if c not in first]
+    count = min(most - len(first), len(others))
+    spread = np.linspace(0, len(others) - 1, count).round().astype(int)
+    return first + [others[k] for k in spread]
 
 
 def hold_out(
@@ -186,11 +260,24 @@ def _read_sides(file: Path) -> tuple[list[str], list[str]]:
         ) from error
 
 
-def taught_slices(labels: np.ndarray, whole: bool) -> np.ndarray:
-    """Indices along z of the slices of (x, y, z) that teach; see the module."""
-    if whole:
-        return np.arange(labels.shape[2])
-    return np.flatnonzero(labels.any((0, 1)))
+def taught_slices(
+    labels: np.ndarray,
+    whole: bool,
+    unusable: Collection[int] = (),
+    predicted: Sequence[str] = (),
+) -> np.ndarray:
+    """Indices along z of the slices of (x, y, z) that teach; arguments as in `Correction`.
+
+    An unusable slice teaches where it is known to be the reader's own: drawn from nothing, or
+    changed.
+    """
+    drawn = labels.any((0, 1))
+    own = np.zeros_like(drawn) if whole else drawn
+    if len(predicted) == len(drawn):
+        pairs = zip(slice_digests(labels), predicted, strict=True)
+        own = np.array([now != before for now, before in pairs])
+    usable = ~np.isin(np.arange(labels.shape[2]), list(unusable))
+    return np.flatnonzero((whole | drawn) & (usable | own))
 
 
 def read_lesson(correction: Correction) -> Lesson:
@@ -215,7 +302,7 @@ def read_lesson(correction: Correction) -> Lesson:
         volume=np.ascontiguousarray(study.frame(0)),
         labels=labels,
         grid=study.grid,
-        slices=taught_slices(labels, correction.whole),
+        slices=taught_slices(labels, correction.whole, correction.unusable, correction.predicted),
         known=np.array(known),
     )
 
@@ -243,7 +330,7 @@ def read_examples(
     problems: list[str],
     progress: Progress | None = None,
 ) -> Examples:
-    """The slices of corrections, prepared for a member.
+    """The slices of corrections, or stacks with such slices, prepared for a member.
 
     Args:
         corrections: to learn from.
@@ -255,22 +342,43 @@ def read_examples(
     Raises:
         RunError: fewer than `LEAST_SLICES` slices are left.
     """
-    images, labels, known, patients = [], [], [], []
+    taught, parts = 0, []
     numbers: dict[str, int] = {}
-    for correction, lesson in read_lessons(corrections, problems, progress, "reading labels"):
+    lessons = read_lessons(corrections, problems, progress, "reading labels")
+    for frame, (correction, lesson) in enumerate(lessons):
         crop = lesson.crop(preparation, only)
-        prepared = preparation.prepare(lesson.volume, crop)[lesson.slices]
-        images.append(prepared.astype(np.float16))
-        labels.append(crop.apply_labels(lesson.labels)[lesson.slices])
-        known.append(np.tile(lesson.known, (len(lesson.slices), 1)))
+        images = preparation.prepare(lesson.volume, crop).astype(np.float16)
+        labels = crop.apply_labels(lesson.labels)
+        if preparation.depth is None:
+            images, labels = images[lesson.slices], labels[lesson.slices]
+        else:
+            images, labels = _stacks(images, labels, lesson.slices, preparation.depth)
+        taught += len(lesson.slices)
+        known = np.tile(lesson.known, (len(images), 1))
         number = numbers.setdefault(correction.patient, len(numbers))
-        patients.append(np.full(len(lesson.slices), number))
-    if (count := sum(map(len, images))) < LEAST_SLICES:
+        whose = (np.full(len(images), number), np.full(len(images), frame))
+        parts.append((images, labels, known, *whose))
+    if taught < LEAST_SLICES:
         left_out = f", {problems[0].rstrip('.')}" if problems else ""
         raise RunError(
-            f"{count} labelled slices are too few to learn from{left_out}",
+            f"{taught} labelled slices are too few to learn from{left_out}",
             where="fine-tuning",
             remedy=f"Submit labels of at least {LEAST_SLICES} slices of patients that are not "
             "held out",
         )
-    return Examples(*(np.concatenate(parts) for parts in (images, labels, known, patients)))
+    return Examples(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _stacks(
+    images: np.ndarray, labels: np.ndarray, slices: np.ndarray, depth: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stacks (n, depth, h, w) over slices (z, h, w), of those that teach; the last may overlap."""
+    labels = labels.copy()
+    labels[~np.isin(np.arange(len(labels)), slices)] = UNTOLD
+    if len(images) < depth:
+        images, labels = pad_slices(images, depth)[0], pad_slices(labels, depth)[0]
+    last = len(images) - depth
+    firsts = sorted({min(first, last) for first in range(0, len(images), depth)})
+    firsts = [k for k in firsts if (labels[k : k + depth] != UNTOLD).any()]
+    chosen = np.array(firsts, int)[:, None] + np.arange(depth)
+    return images[chosen], labels[chosen]

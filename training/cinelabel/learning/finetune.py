@@ -1,7 +1,7 @@
-"""Fine-tuning: a member of a model version learns from readers' labels and becomes a candidate.
+"""Fine-tuning: members of a model version learn from readers' labels; a candidate comes of it.
 
-`finetune` runs, or goes on with, one run folder. Every batch holds phantom slices beside the
-readers' (replay, against forgetting), augmented as the member was in pre-training. The candidate
+`finetune` runs, or goes on with, one run folder. Every batch holds phantoms beside the readers'
+slices (replay, against forgetting), augmented as the member was in pre-training. The candidate
 keeps the locator and the other members of its parent, and is not put in use. Its card tells the
 Dice of held-out patients and of phantoms before and after, and what was decided (`decision`).
 """
@@ -25,8 +25,13 @@ from cinelabel.core.errors import RunError
 from cinelabel.core.files import write_json, write_text
 from cinelabel.learning import config as configuration
 from cinelabel.learning.challenge import open_cohort, score_cohort
-from cinelabel.learning.config import OPERATIONAL, FinetuneConfig, LossConfig
-from cinelabel.learning.corrections import Correction, Examples, read_examples
+from cinelabel.learning.config import OPERATIONAL, FinetuneConfig
+from cinelabel.learning.corrections import (
+    Correction,
+    Examples,
+    judging_frames,
+    read_examples,
+)
 from cinelabel.learning.data import Progress, SliceCache, open_cache, prefetched
 from cinelabel.learning.decision import decide
 from cinelabel.learning.loop import AveragedWeights, Interruption
@@ -35,7 +40,16 @@ from cinelabel.learning.metalr import Forward, Objective
 from cinelabel.learning.publication import publish_candidate
 from cinelabel.learning.rivals import METHODS
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
-from cinelabel.learning.tuned import CLASSES, VALIDATION, Batch, MixedBatches, Scores, Tuned, score
+from cinelabel.learning.tuned import (
+    CLASSES,
+    VALIDATION,
+    Batch,
+    MixedBatches,
+    Scores,
+    Tuned,
+    judging_patients,
+    score_average,
+)
 from cinelabel.models.store import ModelStore
 from cinelabel.networks.base import Network
 from cinelabel.networks.weights import get_weights, on_cpu, set_weights
@@ -56,6 +70,7 @@ class State:
         seconds: of all steps so far.
         seconds_left: of the steps to come, None when not known.
         dice: mean of the held-out patients, before fine-tuning, and after it at the end.
+        member: that learns.
     """
 
     stage: str
@@ -66,6 +81,7 @@ class State:
     seconds: float = 0.0
     seconds_left: float | None = None
     dice: Mapping[str, float] | None = None
+    member: str | None = None
 
 
 Report = Callable[[State], None]
@@ -87,7 +103,7 @@ class Plan:
     """What a run was begun with, kept in its folder."""
 
     parent: str
-    member: str
+    members: tuple[str, ...]
     training: tuple[Correction, ...]
     held_out: tuple[Correction, ...]
 
@@ -103,7 +119,10 @@ def finetune(
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> FinetuneResult:
-    """Fine-tune a member, or go on with the run in folder `run`, and publish the candidate.
+    """Fine-tune members, or go on with the run in folder `run`, and publish the candidate.
+
+    Several members learn one after another, each in a folder of its own name within `run`; they
+    are judged by their average.
 
     Args:
         config: of the run.
@@ -135,53 +154,139 @@ def finetune(
             return _result(folder)
         plan = _begin(folder, config, corrections, held_out, store)
         parent = store.load(plan.parent)
-        member = Tuned(parent, parent.member(plan.member))
+        members = [Tuned(parent, parent.member(name)) for name in plan.members]
         problems: list[str] = []
-        training = read_examples(plan.training, member.shown, member.only, problems, progress)
-        phantoms = _phantoms(config, member, cache, progress)
-        cohort = open_cohort(member.phantom, config.decision.phantoms, cache, progress)
-        network = member.network()
-        before = score(network, plan.held_out, member, problems, progress)
-        remembered = score_cohort(network, cohort, member.finish)
-        dice = before.mean if before else None
-        torch.manual_seed(config.seed)
-        batches = MixedBatches(training, phantoms, config, member.augment, member.finish)
-        loop = _Loop(config, folder, network, batches, member.loss, report, dice)
-        if not loop.run(stop):
-            return FinetuneResult(run, loop.step, before=dice)
-        weights = on_cpu(loop.average.average)
-        set_weights(network, weights)
-        after = score(network.cpu(), plan.held_out, member, problems, progress)
-        kept = score_cohort(network, cohort, member.finish)
-        report(State("publishing", 0, 1, seconds=loop.seconds, dice=after.mean if after else None))
-        champion, challenger = (found.patients if found else () for found in (before, after))
+        examples = [
+            read_examples(plan.training, member.shown, member.only, problems, progress)
+            for member in members
+        ]
+        judges = _Judges(config, members, plan.held_out, cache, problems, progress)
+        before = judges.judge([member.network() for member in members])
+        trained: list[Trained] = []
+        for member, known in zip(members, examples, strict=True):
+            where = RunFolder(run / member.card.name) if len(members) > 1 else folder
+            part = Part(member, known, len(trained), len(members), before.mean)
+            made = _train(config, where, part, cache, report, stop)
+            if not made.finished:
+                return FinetuneResult(run, made.steps, before=before.mean)
+            if where is not folder:
+                where.finish(dict(made.weights), made.facts)
+            trained.append(made)
+        after = judges.judge(
+            [_with(member.network(), t.weights) for member, t in zip(members, trained, strict=True)]
+        )
+        seconds = sum(made.seconds for made in trained)
+        report(State("publishing", 0, 1, seconds=seconds, dice=after.mean))
         scores = {
-            "before": _told(before),
-            "after": _told(after),
-            "phantoms": {"count": len(cohort), "before": remembered, "after": kept},
-            "decision": decide(champion, challenger, remembered, kept, config.decision).to_dict(),
+            "before": _told(before.scores),
+            "after": _told(after.scores),
+            "phantoms": {
+                "count": config.decision.phantoms,
+                "before": before.phantom,
+                "after": after.phantom,
+            },
+            "decision": decide(
+                before.patients, after.patients, before.phantom, after.phantom, config.decision
+            ).to_dict(),
         }
         facts = {
-            "steps": loop.step,
-            "seconds": round(loop.seconds, 1),
-            "learned_from": _counted(plan.training) | {"slices": len(training)},
+            "steps": sum(made.steps for made in trained),
+            "seconds": round(seconds, 1),
+            "learned_from": _counted(plan.training) | {"slices": examples[0].slice_count},
             "held_out": _counted(plan.held_out) if plan.held_out else None,
         }
-        step = _step(config, plan, facts)
-        version = publish_candidate(store, parent, plan.member, weights, step, scores)
+        weights = {name: made.weights for name, made in zip(plan.members, trained, strict=True)}
+        version = publish_candidate(store, parent, weights, _step(config, plan, facts), scores)
         names = {"name": config.name, "version": version}
         left_out = {"problems": list(dict.fromkeys(problems))}
-        folder.finish(weights, {**names, **facts, **scores, **left_out})
+        folder.finish(_together(weights), {**names, **facts, **scores, **left_out})
         return _result(folder)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Dice of members together: of held-out patients, None without any; and of phantoms."""
+
+    scores: Scores | None
+    phantom: Mapping[str, float]
+
+    @property
+    def mean(self) -> Mapping[str, float] | None:
+        return self.scores.mean if self.scores else None
+
+    @property
+    def patients(self) -> Sequence[Mapping[str, float]]:
+        return self.scores.patients if self.scores else ()
+
+
+class _Judges:
+    """What members are judged by before and after: held-out patients, and phantoms."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        members: Sequence[Tuned],
+        held_out: Sequence[Correction],
+        cache: Path,
+        problems: list[str],
+        progress: Progress,
+    ) -> None:
+        self.members, self.held_out = members, held_out
+        self.problems, self.progress = problems, progress
+        count = config.decision.phantoms
+        self.cohorts = [open_cohort(m.phantom, count, cache, progress) for m in members]
+
+    def judge(self, networks: Sequence[Network]) -> _Judged:
+        """Score networks of the members, in their order."""
+        pairs = list(zip(networks, self.members, strict=True))
+        phantom = {}
+        for (network, member), cohort in zip(pairs, self.cohorts, strict=True):
+            of = f" ({member.card.name})" if len(self.members) > 1 else ""
+            dice = score_cohort(network, cohort, member.finish)
+            phantom.update({f"{name}{of}": value for name, value in dice.items()})
+        scores = score_average(pairs, self.held_out, self.problems, self.progress)
+        return _Judged(scores, phantom)
+
+
+def _with(network: Network, weights: Mapping[str, torch.Tensor]) -> Network:
+    set_weights(network, dict(weights))
+    return network
+
+
+def _together(weights: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The weights of one member; of several, each name behind that of its member."""
+    if len(weights) == 1:
+        return dict(next(iter(weights.values())))
+    return {f"{m}.{name}": tensor for m, own in weights.items() for name, tensor in own.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What `tune` made: averaged weights on the CPU, after so many steps and seconds of steps."""
+    """What `tune` made: averaged weights on the CPU, after so many steps and seconds of steps.
+
+    `finished` is False where it was asked to stop and has more to do.
+    """
 
     weights: Mapping[str, torch.Tensor]
     steps: int
     seconds: float
+    finished: bool = True
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Numbers for a summary."""
+        return {"steps": self.steps, "seconds": round(self.seconds, 1)}
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One member's part of a run, the `index`-th of `count`; `dice` as in `State`."""
+
+    member: Tuned
+    examples: Examples
+    index: int = 0
+    count: int = 1
+    dice: Mapping[str, float] | None = None
 
 
 def tune(
@@ -212,18 +317,36 @@ def tune(
         _require_same(folder, config)
         if not folder.finished:
             write_text(folder.config_file, config.to_yaml())
-            phantoms = _phantoms(
-                config, member, cache, lambda done, total, what: report(State(what, done, total))
-            )
-            torch.manual_seed(config.seed)
-            batches = MixedBatches(examples, phantoms, config, member.augment, member.finish)
-            loop = _Loop(config, folder, member.network(), batches, member.loss, report, None)
-            if not loop.run(stop):
-                return None
-            facts = {"steps": loop.step, "seconds": round(loop.seconds, 1)}
-            folder.finish(on_cpu(loop.average.average), facts)
+        made = _train(config, folder, Part(member, examples), cache, report, stop)
+        if not made.finished:
+            return None
+        if not folder.finished:
+            folder.finish(dict(made.weights), made.facts)
+        return made
+
+
+def _train(
+    config: FinetuneConfig,
+    folder: RunFolder,
+    part: Part,
+    cache: Path,
+    report: Report,
+    stop: Callable[[], bool] | None,
+) -> Trained:
+    """Take the steps of a member that the folder does not have yet."""
+    if folder.finished:
         summary = folder.summary()
         return Trained(folder.weights(), summary["steps"], summary["seconds"])
+    member = part.member
+    phantoms = _phantoms(
+        config, member, cache, lambda done, total, what: report(State(what, done, total))
+    )
+    torch.manual_seed(config.seed)
+    judges = judging_patients(part.examples, config)
+    batches = MixedBatches(part.examples, phantoms, config, member.augment, member.finish, judges)
+    loop = _Loop(config, folder, part, batches, report)
+    finished = loop.run(stop)
+    return Trained(on_cpu(loop.average.average), loop.step, loop.seconds, finished)
 
 
 class _Loop:
@@ -233,18 +356,19 @@ class _Loop:
         self,
         config: FinetuneConfig,
         folder: RunFolder,
-        network: Network,
+        part: Part,
         batches: MixedBatches,
-        loss: LossConfig,
         report: Report,
-        dice: Mapping[str, float] | None,
     ) -> None:
         self.config, self.folder, self.batches = config, folder, batches
-        self.weighing, self.report, self.dice = loss, report, dice
+        self.part, self.weighing, self.report = part, part.member.loss, report
         self.device = torch.device(choose_device(config.device))
         self.mixed = _computes_in_bfloat16(config.precision, self.device)
-        network = network.to(self.device).to(memory_format=torch.channels_last)
-        self.network = network.train()
+        self.flat = part.member.card.spec.dimensions == 2
+        network = part.member.network().to(self.device)
+        self.network = (
+            network.to(memory_format=torch.channels_last) if self.flat else network
+        ).train()
         self.method = METHODS[config.method](self.network, config)
         self.average = AveragedWeights(self.network, config.ema)
         self.step, self.seconds = 0, 0.0
@@ -287,7 +411,8 @@ class _Loop:
     def objective(self, batch: Batch) -> Objective:
         """The loss of a batch, whatever network labels it."""
         images = torch.from_numpy(np.ascontiguousarray(batch.images))[:, None].to(self.device)
-        images = images.contiguous(memory_format=torch.channels_last)
+        if self.flat:
+            images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.from_numpy(np.ascontiguousarray(batch.labels)).to(self.device, torch.int64)
         known = torch.from_numpy(batch.known).to(self.device)
 
@@ -311,16 +436,19 @@ class _Loop:
         return self.batches(step), judged
 
     def _state(self, loss: float, rates: Mapping[str, float], each: float) -> State:
-        left = min((self.config.steps - self.step) * each, 60 * self.config.minutes - self.seconds)
+        steps, limit, others = self.config.steps, 60 * self.config.minutes, self.part.count - 1
+        left = min((steps - self.step) * each, limit - self.seconds)
+        left = max(0.0, left) + (others - self.part.index) * min(steps * each, limit)
         return State(
             stage="learning",
-            done=self.step,
-            total=self.config.steps,
+            done=self.part.index * steps + self.step,
+            total=self.part.count * steps,
             loss=loss,
             rates=rates,
             seconds=self.seconds,
-            seconds_left=max(0.0, left),
-            dice=self.dice,
+            seconds_left=left,
+            dice=self.part.dice,
+            member=self.part.member.card.name,
         )
 
     def _save(self) -> None:
@@ -369,17 +497,19 @@ def _begin(
         return _read_plan(file)
     parent = store.load(config.model)
     segmenters = [m.name for m in parent.card.members if m.role == "segmenter"]
-    member = config.member or parent.card.fast or next(iter(segmenters), "")
-    Tuned(parent, parent.member(member))
+    members = config.members or (parent.card.fast or next(iter(segmenters), ""),)
+    for member in members:
+        Tuned(parent, parent.member(member))
+    judging = [c for c in corrections if c.patient in held_out]
     plan = Plan(
         parent=parent.name,
-        member=member,
+        members=members,
         training=tuple(c for c in corrections if c.patient not in held_out),
-        held_out=tuple(c for c in corrections if c.patient in held_out),
+        held_out=judging_frames(judging, config.judged_frames),
     )
     write_text(folder.config_file, config.to_yaml())
     sides = {side: [c.to_dict() for c in getattr(plan, side)] for side in ("training", "held_out")}
-    names = {"parent": plan.parent, "member": plan.member}
+    names = {"parent": plan.parent, "members": list(plan.members)}
     write_json(file, names | sides)
     return plan
 
@@ -406,7 +536,7 @@ def _read_plan(file: Path) -> Plan:
             side: tuple(map(Correction.from_dict, values[side]))
             for side in ("training", "held_out")
         }
-        return Plan(values["parent"], values["member"], **sides)
+        return Plan(values["parent"], tuple(values["members"]), **sides)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("this is no plan of a fine-tuning run", where=file) from error
 

@@ -110,15 +110,19 @@ def marginal_logits(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: (b, classes, ...) float32.
-        known: bool (b, classes), the background's True: what the label of each example tells.
+        known: bool (b, classes), the background's True: what the label of each example tells; of
+            stacks also (b, n, classes), a row a slice. Logits coarser than that take every second,
+            fourth ... row, as `deep_supervision_loss` does with the labels.
 
     Returns:
         (b, classes, ...): log-probabilities; that of what is not known is lower than any other.
     """
-    shape = (*known.shape, *(1,) * (logits.ndim - 2))
-    hidden = ~known.view(shape)
+    if known.ndim == 3:
+        known = known[:, :: known.shape[1] // logits.shape[2]].transpose(1, 2)
+    known = known.reshape(*known.shape, *(1,) * (logits.ndim - known.ndim))
+    hidden = ~known
     log_probability = functional.log_softmax(logits, dim=1)
-    behind = log_probability.masked_fill(known.view(shape), NEVER)
+    behind = log_probability.masked_fill(known, NEVER)
     background = torch.logsumexp(torch.cat([log_probability[:, :1], behind], 1), 1, keepdim=True)
     rest = log_probability[:, 1:].masked_fill(hidden[:, 1:], NEVER)
     return torch.cat([background, rest], 1)

@@ -106,12 +106,11 @@ def publish_runs(
 def publish_candidate(
     store: ModelStore,
     parent: ModelVersion,
-    member: str,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Mapping[str, Tensor]],
     step: Mapping[str, Any],
     held_out: Mapping[str, Any],
 ) -> str:
-    """Publish a version's child with one member fine-tuned; its name, also if the run did before.
+    """Publish a version's child with members fine-tuned; its name, also if the run did before.
 
     The other members are taken over file by file. The card tells counts, never names of patients
     or images.
@@ -119,8 +118,7 @@ def publish_candidate(
     Args:
         store: that gets the child.
         parent: the version that it comes from.
-        member: which was fine-tuned.
-        weights: of it now.
+        weights: of each member that was fine-tuned, as they are now.
         step: of fine-tuning, JSON-ready: its `run`, configuration and result.
         held_out: scores before and after.
 
@@ -131,13 +129,13 @@ def publish_candidate(
     if (made := _candidate_of(store, parent.name, step["run"])) is not None:
         return made
     drafts = [
-        Draft(m.name, m.role, m.spec, weights, m.preprocessing, m.weight)
-        if m.name == member
+        Draft(m.name, m.role, m.spec, weights[m.name], m.preprocessing, m.weight)
+        if m.name in weights
         else Kept(parent, m)
         for m in card.members
     ]
     validation = card.metrics.get("validation", {})
-    history = [*card.provenance.get("finetuning", []), {"member": member, **step}]
+    history = [*card.provenance.get("finetuning", []), {"members": list(weights), **step}]
     made = candidate_name(store, parent.name)
     store.publish(
         made,
@@ -148,7 +146,7 @@ def publish_candidate(
             "finetuning": history,
         },
         metrics={
-            "validation": {name: v for name, v in validation.items() if name != member},
+            "validation": {name: v for name, v in validation.items() if name not in weights},
             "held_out": dict(held_out),
         },
         licence=card.licence,

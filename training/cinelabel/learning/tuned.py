@@ -13,12 +13,12 @@ from torch import nn
 from cinelabel.core.errors import RunError
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.config import DataConfig, FinetuneConfig, LossConfig
-from cinelabel.learning.corrections import Correction, Examples, read_lessons
+from cinelabel.learning.corrections import UNTOLD, Correction, Examples, Lesson, read_lessons
 from cinelabel.learning.data import Progress, SliceCache
 from cinelabel.models.card import MemberCard
 from cinelabel.models.store import ModelVersion
 from cinelabel.networks.base import Network
-from cinelabel.segmentation.passes import softmax
+from cinelabel.segmentation.passes import View, slice_probabilities, stack_probabilities
 from cinelabel.transforms import Augment, build_augmentation
 from cinelabel.transforms.preparation import Preparation
 from cinelabel.transforms.preprocess import unit_range
@@ -26,6 +26,9 @@ from cinelabel.transforms.preprocess import unit_range
 CLASSES = len(STRUCTURES) + 1
 TRAINING, VALIDATION = 0, 1
 """Streams of random numbers: the batch of a step, and one beside it to judge a step on."""
+OWN_PIXELS_MM = 1.4
+"""Of phantoms for a member that sees images in their own pixels: the middle of ACDC's."""
+JUDGING_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,14 @@ class Tuned:
     card: MemberCard
 
     def __post_init__(self) -> None:
-        seen = self.preparation
+        seen, spec = self.preparation, self.card.spec
         problem = None
-        if self.card.role != "segmenter" or self.card.spec.classes != CLASSES:
+        if self.card.role != "segmenter" or spec.classes != CLASSES:
             problem = "it does not segment the structures"
-        elif self.card.spec.dimensions != 2:
-            problem = "it learns from stacks, of which readers' labels may be a part"
-        elif seen.window != "heart" or seen.normalised_over != "slice" or seen.spacing_mm is None:
-            problem = "it does not see the heart slice by slice at one pixel size"
+        elif (spec.dimensions == 3) != (seen.depth is not None):
+            problem = "its card does not tell of how many slices it sees"
+        elif seen.normalised_over == "volume" and seen.intensity == "min-max":
+            problem = "the range of a whole volume is unknown to its parts"
         if problem:
             raise RunError(
                 f"the member '{self.card.name}' cannot be fine-tuned: {problem}",
@@ -83,12 +86,15 @@ class Tuned:
 
     @property
     def augment(self) -> Augment | None:
-        """The augmentation of its pre-training."""
-        settings = self._pretraining.get("augmentation", {})
+        """The augmentation of its pre-training, or that which fits how it sees."""
+        seen = self.preparation
+        fitting = {} if seen.normalised_over == "slice" else {"kind": "nnunet"}
+        settings = self._pretraining.get("augmentation", fitting)
         if settings is None:
             return None
-        size = self.only or self.preparation.size
-        return build_augmentation(settings, (size, size), pixel_mm=self.preparation.spacing_mm)
+        size = self.only or seen.size
+        patch = (size, size) if seen.depth is None else (seen.depth, size, size)
+        return build_augmentation(settings, patch, pixel_mm=seen.spacing_mm)
 
     @property
     def loss(self) -> LossConfig:
@@ -97,12 +103,15 @@ class Tuned:
 
     @property
     def phantom(self) -> DataConfig:
-        """How phantom slices for it are made: as in its pre-training."""
+        """How phantoms for it are made: as in its pre-training, always round the heart."""
+        seen = self.preparation
         known = self._pretraining.get("data", {})
         kept = {key: known[key] for key in ("seed", "phantom") if key in known}
         return DataConfig(
-            size=self.only or self.preparation.size,
-            spacing_mm=self.preparation.spacing_mm,
+            size=self.only or seen.size,
+            spacing_mm=seen.spacing_mm or OWN_PIXELS_MM,
+            depth=seen.depth or 0,
+            normalised_over=seen.normalised_over,
             **kept,
         )
 
@@ -114,7 +123,7 @@ class Tuned:
 
 
 class Batch(NamedTuple):
-    """Images float32 (b, h, w), labels uint8 (b, h, w), and what they tell, bool (b, classes)."""
+    """Images float32 (b, [n,] h, w), labels uint8 likewise, what they tell (b, [n,] classes)."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -123,11 +132,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class MixedBatches:
-    """Batches of a step: slices of readers' labels, then phantom slices.
+    """Batches of a step: slices or stacks of readers' labels, then phantoms.
 
     Of the readers', a patient is drawn first and then one of the patient's slices, so that a
-    patient with many labelled frames does not outweigh the others. A pure function of step and
-    stream.
+    patient with many labelled frames does not outweigh the others. The patients of `judges` are
+    in batches of the stream `VALIDATION` alone, and no others are; these are not augmented, so
+    that a step is judged on what the member will see. Without judges that stream is another
+    training batch. A pure function of step and stream.
     """
 
     examples: Examples
@@ -135,13 +146,15 @@ class MixedBatches:
     config: FinetuneConfig
     augment: Augment | None = None
     finish: Callable[[np.ndarray], np.ndarray] | None = None
+    judges: frozenset[int] = frozenset()
 
     def __call__(self, step: int, stream: int = TRAINING) -> Batch:
         generator = np.random.default_rng((self.config.seed, step, stream))
         size = self.config.batch_size
         replayed = round(self.config.replay * size) if self.phantoms is not None else 0
         replayed = min(replayed, size - 1)
-        chosen = self._draw(size - replayed, generator)
+        judging = stream == VALIDATION and bool(self.judges)
+        chosen = self._draw(size - replayed, judging, generator)
         images = self.examples.images[chosen].astype(np.float32)
         labels = self.examples.labels[chosen]
         known = self.examples.known[chosen]
@@ -150,19 +163,41 @@ class MixedBatches:
             images = np.concatenate([images, self.phantoms.images[drawn].astype(np.float32)])
             labels = np.concatenate([labels, self.phantoms.labels[drawn]])
             known = np.concatenate([known, np.ones((replayed, CLASSES), bool)])
-        if self.augment is not None:
+        if self.augment is not None and not judging:
             images, labels = self.augment(images, labels, generator)
+        if labels.ndim == 4:
+            labels, known = _told(labels, known)
         return Batch(self.finish(images) if self.finish else images, labels, known)
 
-    def _draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
-        """Indices of so many examples."""
-        patients = np.unique(self.examples.patients)
+    def _draw(self, count: int, judging: bool, generator: np.random.Generator) -> np.ndarray:
+        """Indices of so many examples, of patients that judge or of those that teach."""
+        whose = self.examples.patients
+        patients = np.unique(whose[np.isin(whose, list(self.judges)) == judging])
         return np.array(
             [
-                generator.choice(np.flatnonzero(self.examples.patients == patient))
+                generator.choice(np.flatnonzero(whose == patient))
                 for patient in generator.choice(patients, count)
             ]
         )
+
+
+def _told(labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of stacks without `UNTOLD`, and what each slice tells, bool (b, n, classes)."""
+    untold = labels == UNTOLD
+    known = known[:, None] & ~untold.any((2, 3))[..., None]
+    known[..., 0] = True
+    return np.where(untold, np.uint8(0), labels), known
+
+
+def judging_patients(examples: Examples, config: FinetuneConfig) -> frozenset[int]:
+    """Who judges MetaLR's rates: a fifth of the patients, drawn anew a seed; nobody of too few."""
+    patients = np.unique(examples.patients)
+    enough = examples.frame_count >= config.meta.separate_frames and len(patients) > 1
+    if config.method != "metalr" or not enough:
+        return frozenset()
+    count = max(1, round(JUDGING_SHARE * len(patients)))
+    drawn = np.random.default_rng(config.seed).choice(patients, count, replace=False)
+    return frozenset(map(int, drawn))
 
 
 @dataclass(frozen=True)
@@ -170,7 +205,7 @@ class Scores:
     """Dice of held-out patients on their images' own grids, over the slices that teach.
 
     `patients`: structure -> Dice, a table a patient; structures that a patient's labels do not
-    tell are left out. The member alone, without mirroring, in a window round the labelled heart.
+    tell are left out. Without mirroring; a window round the heart is round the labelled one.
     """
 
     patients: tuple[dict[str, float], ...]
@@ -194,14 +229,25 @@ def score(
     progress: Progress | None = None,
 ) -> Scores | None:
     """Dice of a network on the CPU, a patient; None without corrections that can be read."""
+    return score_average([(network, member)], corrections, problems, progress)
+
+
+def score_average(
+    networks: Sequence[tuple[nn.Module, Tuned]],
+    corrections: Sequence[Correction],
+    problems: list[str],
+    progress: Progress | None = None,
+) -> Scores | None:
+    """The same of the average of members, weighted as their version weighs them."""
     sums: dict[str, np.ndarray] = {}
-    network.eval()
+    for network, _ in networks:
+        network.eval()
     for correction, lesson in read_lessons(corrections, problems, progress, "scoring"):
-        crop = lesson.crop(member.preparation, member.only)
-        images = member.preparation.prepare(lesson.volume, crop)[lesson.slices]
-        with torch.inference_mode():
-            logits = network(torch.from_numpy(images)[:, None]).float().numpy()
-        found = crop.restore_probabilities(softmax(logits)).argmax(0)
+        each = [
+            member.card.weight * _probabilities(network, member, lesson)
+            for network, member in networks
+        ]
+        found = np.sum(each, axis=0).argmax(0)
         truth = lesson.labels[:, :, lesson.slices]
         table = sums.setdefault(correction.patient, np.zeros((CLASSES, 2)))
         for value in np.flatnonzero(lesson.known)[1:]:
@@ -219,3 +265,32 @@ def score(
             for _, table in sorted(sums.items())
         )
     )
+
+
+def _probabilities(network: nn.Module, member: Tuned, lesson: Lesson) -> np.ndarray:
+    """Of the slices that teach, on the image's own pixels: float32 (classes, x, y, n)."""
+    spec, seen = member.card.spec, member.preparation
+    crop = lesson.crop(seen, member.only)
+    images = seen.prepare(lesson.volume, crop)
+    backend = _OnCpu(network)
+    if spec.dimensions == 2:
+        maps = slice_probabilities(backend, images[lesson.slices], [View()])
+    else:
+        whole = stack_probabilities(backend, images, [View()], spec.divisors[0], seen.depth)
+        maps = whole[lesson.slices]
+    return crop.restore_probabilities(maps)
+
+
+@dataclass(frozen=True)
+class _OnCpu:
+    """A network in training, as a backend."""
+
+    network: nn.Module
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            shown = torch.from_numpy(np.ascontiguousarray(images))
+            return self.network(shown).float().numpy()
+
+    def release(self) -> None:
+        """Nothing is held."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal
 import anyio
 import anyio.to_thread
 from cinelabel import studies
-from cinelabel.core.errors import ConflictError
+from cinelabel.core.errors import CineLabelError, ConflictError
 from cinelabel.studies.catalogue import Case
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
@@ -42,6 +43,7 @@ from lib.queue import CancelledError, QueueFullError
 from lib.services import Parts, Services
 from lib.uploads import read_params, received
 
+logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/infer", tags=["Infer"])
 
 Output = Literal["image", "json", "all", "dicom_seg"]
@@ -66,7 +68,8 @@ async def infer(
         raise Refused(400, f"There is no model '{model[:40]}'; the model is '{MODEL}'.")
     if label is not None:
         raise Refused(400, "The model takes an image alone, no label or scribbles.")
-    wanted = read_wanted(read_params(params), parts.segmentation.fast)
+    given = read_params(params)
+    wanted = read_wanted(given, parts.segmentation.fast)
     source = None
     if file is None:
         source = await anyio.to_thread.run_sync(_find, parts, image, session_id, wanted)
@@ -81,6 +84,8 @@ async def infer(
         if found.case is not None and before is not None:
             _save(parts, found.case, before, label, told)
         _mark_phases(parts, result)
+        if output != "json" and caller.role != "reader":
+            _remember(parts, result, caller, given.get("client_id") or "")
         if output == "dicom_seg":
             seg = dicom_seg_file(result, caller.who())
             return _file(seg, f"label-{tracker.id}.dcm", "application/dicom")
@@ -175,6 +180,18 @@ def _save(
             parts.labels.save_prediction(
                 case.image_id, path, told["model"], {"image": before, **info}
             )
+
+
+def _remember(parts: Services, result: Result, caller: Caller, client_id: str) -> None:
+    """Note which prediction a client was shown of a frame, as stock clients do not say later."""
+    case, found = result.source.case, result.segmentation
+    if case is None or result.wanted.scope != "frame":
+        return
+    who, labels = caller.who(client_id), found.labels[..., 0]
+    try:
+        parts.labels.saw_prediction(case.image_id, who, client_id, found.model, labels)
+    except CineLabelError as error:  # the label is there all the same
+        logger.warning("%s", error)
 
 
 def _mark_phases(parts: Services, result: Result) -> None:
