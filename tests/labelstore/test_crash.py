@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cinelabel.core.errors import ConflictError, OutputError
+from cinelabel.core.errors import BusyError, ConflictError, OutputError
 from cinelabel.core.files import sha256
 from cinelabel.core.grid import Grid
 from cinelabel.labelstore import Event, LabelStore, Submission, folders
@@ -455,7 +455,7 @@ def test_who_holds_the_lock_for_too_long_is_named(
     monkeypatch.setattr(folders, "LOCK_TIMEOUT_S", 0.1)
     with start_writer(store, label, "bob", [IMAGE]) as writer:
         with folders.Folders(store.folder).locked():
-            with pytest.raises(OutputError, match="another program has been changing the labels"):
+            with pytest.raises(BusyError, match="another program has been changing the labels"):
                 store.submit("p2__t00", grid, label, by("p2__t00"))
             assert store.counts()["versions"] == 0  # reading goes on
         assert writer.wait(60) == 0

@@ -74,5 +74,9 @@ class OutputError(CineLabelError):
     """A result cannot be written."""
 
 
+class BusyError(OutputError):
+    """Others are changing what is to be written; a little later it can be."""
+
+
 class RunError(CineLabelError):
     """A training run's folder or configuration does not hold together."""

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cinelabel.core.errors import OutputError
+from cinelabel.core.errors import BusyError, OutputError
 from cinelabel.core.files import flush_to_disk, output_error, sha256
 from cinelabel.core.grid import Grid
 from cinelabel.labelstore.records import Event
@@ -97,14 +97,15 @@ class Folders:
         """Nobody else changes the store meanwhile, in this process or another.
 
         Raises:
-            OutputError: somebody else has been changing it for too long, or it cannot be written.
+            BusyError: somebody else has been changing it for too long.
+            OutputError: it cannot be written.
         """
         path = self.root / "labels.lock"
         lock = FileLock(path, LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S)
         try:
             lock.acquire()
         except Timeout as error:
-            raise OutputError(
+            raise BusyError(
                 "another program has been changing the labels for too long",
                 where=self.root.name,
                 remedy="End the one that hangs and try again",
@@ -159,7 +160,7 @@ def about(name: str) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        raise OutputError(error.problem, where=name, remedy=error.remedy) from error
+        raise type(error)(error.problem, where=name, remedy=error.remedy) from error
 
 
 def children(path: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cinelabel.core.errors import (
+    BusyError,
     CineLabelError,
     ConflictError,
     GridError,
@@ -41,6 +42,7 @@ _OURS: tuple[tuple[type[CineLabelError], int, str], ...] = (
     (ConflictError, 409, "conflict"),
     (QueueFull, 503, "busy"),
     (ModelError, 503, "model"),
+    (BusyError, 503, "busy"),
     (OutputError, 507, "storage"),
     (CineLabelError, 500, "server"),
 )
