@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from cinelabel.core.errors import InputError
 from cinelabel.serving.settings import ServerSettings
-from cinelabel.serving.tokens import Role
+from cinelabel.serving.tokens import Role, Tokens
 from fastapi.routing import APIRoute
+from lib.http.errors import Refused
+from lib.http.grants import GRANT_S, Grants
 from lib.http.guard import JSON_LIMIT, MIB, OPEN, Rules
 from lib.routes import ALL
 from lib.server import create
@@ -182,6 +185,61 @@ def test_what_is_no_token_opens_nothing(guarded: Any, header: str) -> None:
     headers = {"Authorization": header.encode("latin-1")}
     response = httpx.get(f"{guarded.url}/info/", headers=headers, trust_env=False)
     assert refusal(response) == (401, "token")
+
+
+def scope_of(path: str = "/datastore/image?image=a", method: str = "GET") -> dict[str, Any]:
+    path, _, query = path.partition("?")
+    return {"method": method, "path": path, "query_string": query.encode()}
+
+
+def test_who_was_given_an_image_fetches_it_for_some_minutes_without_a_token() -> None:
+    """MONAI Label's Slicer module downloads images without its token."""
+    now = [0.0]
+    grants = Grants(lambda: now[0])
+    assert grants.find(scope_of(), "192.0.2.7") is None
+    grants.give("192.0.2.7", "a", "ann")
+    assert grants.find(scope_of(), "192.0.2.7") == "ann"
+    assert grants.find(scope_of(method="HEAD"), "192.0.2.7") == "ann"
+    now[0] = GRANT_S + 1
+    assert grants.find(scope_of(), "192.0.2.7") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "peer"),
+    [
+        ("/datastore/image?image=a", "GET", "192.0.2.8"),
+        ("/datastore/image?image=a", "PUT", "192.0.2.7"),
+        ("/datastore/image?image=b", "GET", "192.0.2.7"),
+        ("/datastore/image?image=a&image=b", "GET", "192.0.2.7"),
+        ("/datastore/image?image=a&x=1", "GET", "192.0.2.7"),
+        ("/datastore/label?image=a", "GET", "192.0.2.7"),
+        ("/datastore/image", "GET", "192.0.2.7"),
+    ],
+)
+def test_nothing_else_is_fetched_without_a_token(path: str, method: str, peer: str) -> None:
+    grants = Grants()
+    grants.give("192.0.2.7", "a", "ann")
+    assert grants.find(scope_of(path, method), peer) is None
+
+
+@pytest.mark.parametrize(("told", "status"), [(None, 401), ("192.0.2.9", 401), ("192.0.2.7", 404)])
+def test_clients_of_a_proxy_that_cannot_be_told_apart_always_need_a_token(
+    tmp_path: Path, told: str | None, status: int
+) -> None:
+    """404: the request reached the store, which has no such image."""
+    rules = Rules(Tokens(tmp_path / "tokens.json"), behind_proxy=True)
+    rules.grants.give("192.0.2.7", "a", "ann")
+    client = asking(rules, "192.0.2.7")
+    client.app.state.services = SimpleNamespace(datastore=NoImages())  # type: ignore[attr-defined]
+    headers = {"X-Forwarded-For": told} if told else {}
+    assert client.get("/datastore/image?image=a", headers=headers).status_code == status
+
+
+class NoImages:
+    """A store without images."""
+
+    def get_image_uri(self, image: str) -> str:
+        raise Refused(404, "There is no such image.")
 
 
 def test_a_server_that_others_reach_does_not_start_without_tokens(tmp_path: Path) -> None:

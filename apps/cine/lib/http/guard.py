@@ -2,12 +2,13 @@
 
 Without tokens only this machine may ask, under one of its own names (a page whose name was made to
 point here, DNS rebinding, comes with another), and never from a page of another origin. With tokens
-every request but those of `OPEN` carries one.
+every request carries one but those of `OPEN`, and the fetching of an image that was just given to
+the same address (`grants`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.http.errors import Refused, answer
+from lib.http.grants import Grants
 
 OPEN = frozenset({"/auth/", "/auth/token", "/health/live", "/health/ready"})
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -33,10 +35,14 @@ class Rules:
     Attributes:
         tokens: None: only this machine may ask, and may do everything.
         upload_limit_mb: size of the largest request with files, in MiB.
+        behind_proxy: clients come through a proxy, which tells their addresses.
+        grants: images that may be fetched without a token.
     """
 
     tokens: Tokens | None = None
     upload_limit_mb: int = 256
+    behind_proxy: bool = False
+    grants: Grants = field(default_factory=Grants)
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Rules:
@@ -48,7 +54,7 @@ class Rules:
         if settings.needs_tokens and settings.tokens is None:
             raise InputError("a server that other machines can reach needs tokens")
         tokens = None if settings.tokens is None else Tokens(settings.tokens)
-        return cls(tokens, settings.upload_limit_mb)
+        return cls(tokens, settings.upload_limit_mb, settings.behind_proxy)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,14 @@ def tokens_of(application: FastAPI) -> Tokens | None:
     """The tokens of a running application, None where none are needed."""
     rules: Rules = application.state.rules
     return rules.tokens
+
+
+def let_fetch(request: Request, caller: Caller, image: str) -> None:
+    """Let a caller with a token fetch an image without it, see `grants`."""
+    rules: Rules = request.app.state.rules
+    peer = _peer(request.scope, rules)
+    if caller.name is not None and peer is not None:
+        rules.grants.give(peer, image, caller.name)
 
 
 class Guard:
@@ -117,13 +131,31 @@ def _caller(scope: Scope, rules: Rules) -> Caller | None:
         return LOCAL
     if scope["path"] in OPEN:
         return None
-    kind, _, text = (_header(scope, b"authorization") or "").partition(" ")
+    authorization = _header(scope, b"authorization")
+    peer = _peer(scope, rules)
+    if authorization is None and peer is not None:
+        name = rules.grants.find(scope, peer)
+        if name is not None:
+            return Caller(name, Role.reader)
+    kind, _, text = (authorization or "").partition(" ")
     if kind.lower() != "bearer" or not text.strip():
         raise Refused(401, "A token is needed: log in, or send 'Authorization: Bearer TOKEN'.")
     identity = rules.tokens.check(text.strip())
     if identity is None:
         raise Refused(401, "The token is not known, or its time is over.")
     return Caller(identity.name, identity.role)
+
+
+def _peer(scope: Scope, rules: Rules) -> str | None:
+    """The address of a client, None where it cannot be told from that of a proxy."""
+    client = scope.get("client")
+    if client is None:
+        return None
+    if rules.behind_proxy:
+        told = (_header(scope, b"x-forwarded-for") or "").split(",")
+        if client[0] not in [address.strip() for address in told]:
+            return None
+    return str(client[0])
 
 
 def _host_name(host: str) -> str:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import fastapi
 from cinelabel.core.errors import ConflictError
 from cinelabel.labelstore import CaseState, Lease
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from lib.http.errors import Refused
-from lib.http.guard import Caller, Reader
+from lib.http.guard import Caller, Reader, let_fetch
 from lib.routes.common import Body, ClientId
 from lib.services import Parts, Services
 
@@ -30,6 +30,7 @@ class Wanted(Body):
 
 @router.post("/{strategy}", summary="The next image to label, held for the client; {} if none")
 def next_sample(
+    request: Request,
     parts: Parts,
     caller: Reader,
     strategy: str,
@@ -38,12 +39,13 @@ def next_sample(
     client_id = params.client_id if params else ""
     who = caller.who(client_id)
     for _ in range(TRIES):
-        request = {"strategy": strategy, "candidates": _free(parts, who, client_id)}
-        found = parts.app.next_sample(request)
+        wanted = {"strategy": strategy, "candidates": _free(parts, who, client_id)}
+        found = parts.app.next_sample(wanted)
         if not found:
             return {}
         with contextlib.suppress(ConflictError):
             lease = _take(parts, caller, found["id"], client_id)
+            let_fetch(request, caller, found["id"])
             return _answer(parts, caller, found, lease)
     raise Refused(503, "Others take cases at the same moment: ask again.", "busy")
 
