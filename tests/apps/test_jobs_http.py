@@ -122,6 +122,23 @@ def test_stopping_nothing_is_no_failure(served: Served) -> None:
     assert served.ask("GET", "/batch/infer").status_code == 404
 
 
+def test_a_training_that_was_stopped_goes_on_in_a_job_of_its_own(served: Served) -> None:
+    first = served.client.train_start("cine", {"minutes": 5})["id"]
+    served.until(first, "running")
+    assert served.ask("POST", f"/training/{first}/resume").status_code == 409
+    for _ in range(2):  # what was resumed and stopped again still goes on with the first
+        served.client.train_stop()
+        last = served.ask("GET", "/training/").json()["job"]
+        served.until(last, "cancelled")
+        again = served.ask("POST", f"/training/{last}/resume").json()
+        assert again["id"] not in (first, last)
+        assert again["request"]["continues"] == first
+        assert again["request"]["minutes"] == 5
+        served.until(again["id"], "running")
+    assert served.ask("GET", "/training/").json()["state"] == "running"
+    assert served.ask("POST", "/train/cine", json={"continues": first}).status_code == 400
+
+
 def test_a_failed_job_tells_why_and_keeps_its_output(served: Served) -> None:
     started = served.ask("POST", "/batch/infer/cine?images=unlabeled", json={"again": True}).json()
     assert started["request"] == {
