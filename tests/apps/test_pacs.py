@@ -91,7 +91,7 @@ def test_a_stack_is_served_and_its_label_is_in_the_pacs(orthanc, settings, tmp_p
         case = catalogue.cases()[1]
         study = catalogue.load_study(case.image_id)
         submit(labels, catalogue, case.image_id, some_labels(study))
-        link.submitted(case.image_id)
+        link.submitted()
         wait_until(lambda: len(segs_in(orthanc, tmp_path)) == 1)
         (seg,) = segs_in(orthanc, tmp_path)
         np.testing.assert_array_equal(read_seg(seg, study), some_labels(study))
@@ -116,6 +116,38 @@ def test_a_label_of_which_nobody_told_is_sent_after_the_next_start(orthanc, sett
         wait_until(lambda: len(segs_in(orthanc, tmp_path)) == 1)
 
 
+def test_a_label_of_which_no_object_can_be_made_keeps_no_other_from_being_sent(
+    orthanc, settings, tmp_path, monkeypatch, caplog
+):
+    orthanc.upload(small_study(tmp_path / "cine"))
+    asked = []
+
+    def load_label(path: Path):
+        asked.append(path)
+        if path == strange.path:
+            raise ZeroDivisionError("Smith^John")
+        return read_label(path)
+
+    read_label = studies.load_label
+    settings = replace(settings, dicomweb=orthanc.dicomweb)
+    with linked(settings) as (link, catalogue, labels):
+        wait_until(lambda: len(catalogue.cases()) == 2)
+        link.stop()
+        array = some_labels(catalogue.load_study(catalogue.cases()[0].image_id))
+        strange, _ = (submit(labels, catalogue, c.image_id, array) for c in catalogue.cases())
+    monkeypatch.setattr(studies, "load_label", load_label)
+    with linked(settings) as (link, catalogue, labels):
+        wait_until(lambda: len(segs_in(orthanc, tmp_path)) == 1)
+        (problem,) = link.status()["problems"]
+        link.submitted()
+        submit(labels, catalogue, catalogue.cases()[1].image_id, np.roll(array, 1))
+        link.submitted()
+        wait_until(lambda: len(segs_in(orthanc, tmp_path)) == 2)
+        assert "ZeroDivisionError" in problem
+        assert asked.count(strange.path) == 1, "it is tried again later, not at every look"
+    assert "Smith" not in problem + caplog.text
+
+
 def test_a_pacs_that_hangs_keeps_nobody_waiting_and_lets_the_app_stop(settings):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/dicom-web"
@@ -125,7 +157,7 @@ def test_a_pacs_that_hangs_keeps_nobody_waiting_and_lets_the_app_stop(settings):
             assert catalogue.cases() == ()
             assert labels.states() == {}
             assert link.status()["problems"] == []
-            link.submitted("nothing")
+            link.submitted()
             asked = time.monotonic()
             link.stop()
             stopped = time.monotonic()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pydicom
@@ -116,6 +118,43 @@ def test_a_pacs_that_takes_an_object_but_does_not_store_it_has_not_got_it(cine, 
     (item,) = outbox.waiting()
     assert "did not store" in (item.last_error or "")
     assert "0xa700" in (item.last_error or "")
+
+
+class Receiver:
+    """In place of a server: notes what it is sent, after `before` was called with its name."""
+
+    def __init__(self, before: Callable[[str], object]) -> None:
+        self.stored: list[str] = []
+        self._before = before
+
+    def store(self, path: Path) -> None:
+        self._before(path.stem)
+        self.stored.append(path.stem)
+
+
+def test_an_object_that_fails_as_nobody_foresaw_keeps_no_other_from_being_sent(cine, tmp_path):
+    def fail(name: str) -> None:
+        if name.startswith("a__"):
+            raise ZeroDivisionError("Smith^John")
+
+    outbox, receiver = Outbox(tmp_path / "out"), Receiver(fail)
+    for image in ("a__t00", "b__t00"):
+        outbox.put(image, some_labels(), dicom.phase_images(cine, 0), INFO)
+    assert outbox.send(cast(Pacs, receiver)) == 1
+    (item,) = outbox.waiting()
+    assert (item.image, item.attempts) == ("a__t00", 1)
+    assert item.last_error == "It cannot be sent (ZeroDivisionError)."
+
+
+def test_two_servers_of_one_outbox_send_a_label_once(cine, tmp_path):
+    def meanwhile(_: str) -> None:
+        assert Outbox(tmp_path / "out").send(cast(Pacs, other)) == 0
+
+    other, receiver = Receiver(lambda name: None), Receiver(meanwhile)
+    outbox = Outbox(tmp_path / "out")
+    outbox.put("heart__t00", some_labels(), dicom.phase_images(cine, 0), INFO)
+    assert outbox.send(cast(Pacs, receiver)) == 1
+    assert (receiver.stored, other.stored) == (["heart__t00-v0001"], [])
 
 
 def test_a_version_is_queued_once_and_another_version_is_another_item(cine, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 MIRROR, OUTBOX = "dicomweb", "outbox"
 MIRROR_SETTLE_S = 0.5  # of the catalogue: a stack's folder appears whole
 LOOK_AGAIN_S = 15.0  # for labels of another process, and for attempts whose time has come
+LONGEST_WAIT_S = 3600.0  # between two attempts to make an object of a label; doubled each time
 STOP_S = 2.0  # for the threads to end; one that waits for the server is left to the process's end
 
 
@@ -40,6 +42,16 @@ def mirror_folder(settings: ServerSettings) -> Path:
     except OSError as error:
         raise output_error(error, folder) from error
     return folder
+
+
+@dataclass(frozen=True)
+class _Unsent:
+    """A label version of which no object could be made: why, and when that is tried again."""
+
+    version: int
+    reason: str
+    wait_s: float
+    next_time: float
 
 
 class PacsLink:
@@ -71,7 +83,7 @@ class PacsLink:
         self._receiver = Pacs(settings.dicomweb, credentials)
         self._catalogue, self._labels = catalogue, labels
         self._dealt_with: set[tuple[str, int]] = set()
-        self._problems: dict[str, str] = {}
+        self._unsent: dict[str, _Unsent] = {}
         self._stop, self._new_label = threading.Event(), threading.Event()
         self._threads = [
             threading.Thread(
@@ -88,8 +100,8 @@ class PacsLink:
         for thread in self._threads:
             thread.start()
 
-    def submitted(self, image_id: str) -> None:
-        """Note that an image has a new label; returns at once."""
+    def submitted(self) -> None:
+        """Note that there is a new label; returns at once."""
         self._new_label.set()
 
     def stop(self) -> None:
@@ -104,7 +116,7 @@ class PacsLink:
     def status(self) -> dict[str, Any]:
         """What came, what did not and why, and which labels are still to be sent; for JSON."""
         report = self.mirror.report
-        problems = [*report.problems, *list(self._problems.values())]
+        problems = [*report.problems, *(unsent.reason for unsent in list(self._unsent.values()))]
         return {
             "stacks": len(report.stacks),
             "studies_waiting": report.waiting,
@@ -124,13 +136,13 @@ class PacsLink:
     def _send(self) -> None:
         while not self._stop.is_set():
             self._new_label.clear()
-            try:
-                self._queue_labels()
-                self.outbox.send(self._receiver, self._stop)
-            except CineLabelError as error:
-                logger.warning("%s", error)
-            except Exception:  # the thread must live on: the next label may go well
-                logger.exception("labels could not be sent")
+            for step in (self._queue_labels, lambda: self.outbox.send(self._receiver, self._stop)):
+                try:
+                    step()
+                except CineLabelError as error:
+                    logger.warning("%s", error)
+                except Exception:  # the thread must live on: the next label may go well
+                    logger.exception("labels could not be sent")
             self._new_label.wait(LOOK_AGAIN_S)
 
     def _queue_labels(self) -> None:
@@ -141,14 +153,26 @@ class PacsLink:
                 continue
             if self._stop.is_set() or case is None or not self._is_of_server(case):
                 continue
+            before = self._unsent.get(image_id)
+            if before and before.version == state.version and time.monotonic() < before.next_time:
+                continue
             try:
                 self._queue(case)
                 self._dealt_with.add((image_id, state.version))
-                self._problems.pop(image_id, None)
-            except CineLabelError as error:
-                if self._problems.get(image_id) != str(error):
-                    logger.warning("the label of %s cannot be sent: %s", image_id, error)
-                self._problems[image_id] = str(error)
+                self._unsent.pop(image_id, None)
+            except Exception as error:  # one strange label must not keep the others from it
+                self._put_off(image_id, state.version, error)
+
+    def _put_off(self, image_id: str, version: int, error: Exception) -> None:
+        """Note why a label cannot be sent, and try it again later, ever more seldom."""
+        ours = isinstance(error, CineLabelError)  # what others raise may quote what names a patient
+        why = str(error) if ours else f"its object cannot be made ({type(error).__name__})."
+        before = self._unsent.get(image_id)
+        again = before is not None and (before.version, before.reason) == (version, why)
+        wait_s = min(2 * before.wait_s, LONGEST_WAIT_S) if before and again else LOOK_AGAIN_S
+        self._unsent[image_id] = _Unsent(version, why, wait_s, time.monotonic() + wait_s)
+        if not again:
+            logger.warning("the label of %s cannot be sent: %s", image_id, why)
 
     def _is_of_server(self, case: Case) -> bool:
         return self.mirror.folder.resolve() in case.source.resolve().parents

@@ -6,17 +6,19 @@ beside it). An object has the same UID whenever it is sent, so sending it twice 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from cinelabel.core.errors import CineLabelError
+from cinelabel.core.errors import CineLabelError, OutputError
 from cinelabel.core.files import check_identifier, output_error, write_json
 from cinelabel.studies.dicom_headers import Instance
 from cinelabel.studies.dicom_seg import SegInfo, write_seg
@@ -25,6 +27,8 @@ from cinelabel.studies.pacs import Pacs
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 3600.0  # between two attempts; doubled each time
+PUTTING, SENDING = ".putting.lock", ".sending.lock"
+LOCK_PATIENCE_S = 60.0  # for another process that makes an object
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Item:
 class Outbox:
     """Segmentation objects to be sent, in a folder that outlives the process.
 
+    Several processes may use one folder: one of them sends at a time, and what it sent stays sent.
+
     Args:
         folder: made if absent.
         first_wait_s: seconds after a first failure; doubled with each, up to an hour.
@@ -65,7 +71,6 @@ class Outbox:
     def __init__(self, folder: Path, first_wait_s: float = FIRST_WAIT_S) -> None:
         self.folder = folder
         self._first_wait_s = first_wait_s
-        self._lock = threading.Lock()
 
     def put(
         self, image: str, labels: np.ndarray, images: Sequence[Instance], info: SegInfo
@@ -78,14 +83,17 @@ class Outbox:
         """
         check_identifier(image, "image name")
         self._make_folder()
-        found = self.find(image, info.version)
-        if found is not None:
-            return found
-        item = Item(image, info.version, "")
-        sop_uid = write_seg(self._object(item), labels, images, info)
-        item = replace(item, sop_uid=sop_uid)
-        self._write(item)  # last: an object without its record is written again
-        return item
+        with self._locked(PUTTING, LOCK_PATIENCE_S) as alone:
+            if not alone:
+                raise OutputError("another server keeps it locked", where=self.folder)
+            found = self.find(image, info.version)
+            if found is not None:
+                return found
+            item = Item(image, info.version, "")
+            sop_uid = write_seg(self._object(item), labels, images, info)
+            item = replace(item, sop_uid=sop_uid)
+            self._write(item)  # last: an object without its record is written again
+            return item
 
     def find(self, image: str, version: int) -> Item | None:
         """What is known of a label version, None if it must be queued: it is not there, or lost."""
@@ -105,16 +113,38 @@ class Outbox:
     def send(self, pacs: Pacs, stop: threading.Event | None = None) -> int:
         """Try everything whose time has come; how many the server took.
 
-        A failure is noted in the item, and the item tried again later.
+        A failure is noted in the item, and the item tried again later. Nothing is done while
+        another process sends.
+
+        Raises:
+            OutputError: the folder cannot be written.
         """
         count = 0
-        with self._lock:
-            for item in self.waiting():
+        if not self.folder.is_dir():
+            return count
+        with self._locked(SENDING, 0) as alone:
+            for item in self.waiting() if alone else []:
                 if stop is not None and stop.is_set():
                     break
                 if item.next_time <= time.time():
                     count += self._try(item, pacs)
         return count
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, patience_s: float) -> Iterator[bool]:
+        """Keep other threads and processes out; False if one of them does not leave in time."""
+        lock = FileLock(self.folder / name, timeout=patience_s)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        except OSError as error:
+            raise output_error(error, self.folder) from error
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def _make_folder(self) -> None:
         try:
@@ -126,12 +156,12 @@ class Outbox:
         attempts = item.attempts + 1
         try:
             pacs.store(self._object(item))
-        except CineLabelError as error:
+        except Exception as error:  # one strange object must not keep the others from it
+            ours = isinstance(error, CineLabelError)
+            why = str(error) if ours else f"It cannot be sent ({type(error).__name__})."
             wait = min(self._first_wait_s * 2.0 ** min(item.attempts, 20), LONGEST_WAIT_S)
             self._write(
-                replace(
-                    item, attempts=attempts, last_error=str(error), next_time=time.time() + wait
-                )
+                replace(item, attempts=attempts, last_error=why, next_time=time.time() + wait)
             )
             return False
         self._write(replace(item, sent=True, attempts=attempts, last_error=None))

@@ -108,7 +108,7 @@ def submit(
     with received(parts.uploads, [label], "label") as (path,):
         kept = parts.datastore.submit(image, path, wanted.model_dump(), who)
     if parts.pacs is not None:
-        parts.pacs.submitted(image)
+        parts.pacs.submitted()
     return {"image": image, "label": image, **kept.as_dict()}
 
 
