@@ -6,15 +6,17 @@ from sys.path afterwards; so everything of `lib` is imported here at the top.
 
 from __future__ import annotations
 
-import logging
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from cinelabel import __version__
+from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.labelstore import LabelStore
 from cinelabel.serving.jobs import JobRunner
 from cinelabel.serving.scores import Scores
-from cinelabel.serving.settings import ServerSettings
+from cinelabel.serving.settings import SETTINGS_KEY, ServerSettings
 from cinelabel.studies.catalogue import Catalogue
 from lib.candidates import Candidates
 from lib.datastore import CineDatastore
@@ -31,8 +33,6 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
-logger = logging.getLogger(__name__)
-
 
 class CineApp(MONAILabelApp):
     """Short-axis cine studies, one image a frame.
@@ -40,17 +40,18 @@ class CineApp(MONAILabelApp):
     Args:
         app_dir: this folder.
         studies: folder of studies, which is only read.
-        conf: `settings`, the file of the server's settings, if `cinelabel serve` wrote one.
+        conf: `settings`, the file of the server's settings.
+
+    Raises:
+        InputError: another web application than ours would serve it, or there are no settings.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         # The constructor of MONAILabelApp builds datastore and tasks: what they need comes first.
-        self.settings = ServerSettings.of_app(app_dir, studies, conf)
+        self.settings = _settings(conf)
         workspace = self.settings.workspace
         dicomweb = self.settings.dicomweb
         labels = LabelStore(workspace)
-        for problem in labels.problems:
-            logger.warning("%s", problem)
         catalogue = Catalogue(
             mirror_folder(self.settings) if dicomweb else self.settings.studies or Path(studies),
             workspace,
@@ -101,3 +102,13 @@ class CineApp(MONAILabelApp):
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         return {}
+
+
+def _settings(conf: Mapping[str, str]) -> ServerSettings:
+    """The file that `cinelabel serve` wrote; without our web application nothing guards the app."""
+    if "lib.server" not in sys.modules or SETTINGS_KEY not in conf:
+        raise InputError(
+            "MONAI Label's own command would let anybody do anything with these studies",
+            remedy="Start the server with `cinelabel serve`",
+        )
+    return ServerSettings.read(Path(conf[SETTINGS_KEY]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cinelabel.core.errors import InputError
-from cinelabel.serving.settings import ServerSettings, find_app
+from cinelabel.serving.settings import ServerSettings, workspace_of
 
 
 def test_settings_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
@@ -40,21 +40,11 @@ def test_missing_settings_are_refused(tmp_path: Path) -> None:
         ServerSettings.read(tmp_path / "settings.json")
 
 
-def test_the_app_reads_the_file_that_its_configuration_names(tmp_path: Path) -> None:
-    settings = ServerSettings(studies=tmp_path, workspace=tmp_path, seed=7)
-    settings.write(tmp_path / "settings.json")
-    conf = {"settings": str(tmp_path / "settings.json")}
-    assert ServerSettings.of_app("elsewhere", "elsewhere", conf) == settings
-
-
-def test_started_by_the_stock_command_the_app_lets_this_machine_in_alone(tmp_path: Path) -> None:
-    settings = ServerSettings.of_app(str(find_app()), str(tmp_path), {})
-    assert settings.studies == tmp_path
-    assert settings.on_loopback
-    assert settings.tokens is None
-    pacs = ServerSettings.of_app(str(find_app()), "https://pacs.example/dicom-web", {})
-    assert (pacs.studies, pacs.dicomweb) == (None, "https://pacs.example/dicom-web")
-    assert pacs.workspace != settings.workspace
+def test_a_workspace_is_of_its_studies_or_of_its_dicomweb_server(tmp_path: Path) -> None:
+    addresses = ("https://pacs.example/dicom-web", "https://pacs.example:8043/dicom-web")
+    found = {workspace_of(tmp_path, None), *(workspace_of(None, each) for each in addresses)}
+    assert len(found) == 3
+    assert workspace_of(None, addresses[0]) in found
 
 
 @pytest.mark.parametrize(

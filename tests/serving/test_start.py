@@ -146,6 +146,22 @@ def test_settings_that_cannot_be_read_say_so(settings: ServerSettings) -> None:
     assert "the settings cannot be read" in done.stderr
 
 
+def test_another_web_application_than_ours_does_not_get_the_app(settings: ServerSettings) -> None:
+    """MONAI Label's own, which its own command runs, would serve it to anybody."""
+    settings.write(settings.app / "settings.json")
+    code = (
+        "import sys; from cinelabel.serving.standins import import_monailabel\n"
+        "import_monailabel()\n"
+        "from monailabel.interfaces.utils.app import app_instance\n"
+        "app_instance(sys.argv[1], sys.argv[2], {'settings': sys.argv[3]})\n"
+    )
+    given = [str(find_app()), str(settings.studies), str(settings.app / "settings.json")]
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("Start the server with `cinelabel serve`.\n")
+    assert list(settings.workspace.iterdir()) == []
+
+
 def test_the_log_is_json_lines_without_names_of_studies(settings: ServerSettings) -> None:
     assert settings.studies is not None
     patient = settings.studies / "Jane Doe 1970" / "cine.nii.gz"

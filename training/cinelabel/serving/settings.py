@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -119,20 +118,6 @@ class ServerSettings:
             raise InputError(
                 f"the settings are wrong: {field_name}: {first['msg'].lower()}", where=path
             ) from error
-
-    @classmethod
-    def of_app(cls, app_dir: str, studies: str, conf: Mapping[str, str]) -> ServerSettings:
-        """The settings of an app as MONAI Label constructs it.
-
-        `conf["settings"]` names the file that `cinelabel serve` wrote. Where MONAI Label's own
-        command started the server there is none, and the defaults hold: no log-in, so clients
-        of this machine only, and the workspace in the user's data folder.
-        """
-        if SETTINGS_KEY in conf:
-            return cls.read(Path(conf[SETTINGS_KEY]))
-        url = studies if studies.startswith(("http://", "https://")) else None
-        folder = None if url else Path(studies)
-        return cls(folder, workspace_of(folder, url), Path(app_dir), dicomweb=url)
 
 
 def workspace_of(studies: Path | None, dicomweb: str | None) -> Path:
