@@ -44,11 +44,11 @@ def score_cohort(
     cohort: SliceCache,
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Structure -> Dice over all of the cohort together, of a network on the CPU.
+    """Dice over all of the cohort together, of each structure that it has; network on the CPU.
 
     `finish`: what is done to the member's images at the end.
     """
-    shared, sizes = np.zeros(CLASSES), np.zeros(CLASSES)
+    shared, ours, theirs = np.zeros((3, CLASSES))
     network.eval()
     for first in range(0, len(cohort), BATCH):
         images = cohort.images[first : first + BATCH].astype(np.float32)
@@ -56,12 +56,9 @@ def score_cohort(
         with torch.inference_mode():
             found = network(torch.from_numpy(images)[:, None]).argmax(1).numpy()
         truth = cohort.labels[first : first + BATCH]
-        for structure in STRUCTURES:
-            ours, theirs = found == structure.value, truth == structure.value
-            shared[structure.value] += np.count_nonzero(ours & theirs)
-            sizes[structure.value] += np.count_nonzero(ours) + np.count_nonzero(theirs)
-    return {
-        s.name: round(float(2 * shared[s.value] / sizes[s.value]), 5)
-        for s in STRUCTURES
-        if sizes[s.value]
-    }
+        for value in (structure.value for structure in STRUCTURES):
+            shared[value] += np.count_nonzero((found == value) & (truth == value))
+            ours[value] += np.count_nonzero(found == value)
+            theirs[value] += np.count_nonzero(truth == value)
+    dice = 2 * shared / np.maximum(ours + theirs, 1)
+    return {s.name: round(float(dice[s.value]), 5) for s in STRUCTURES if theirs[s.value]}
