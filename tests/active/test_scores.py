@@ -103,7 +103,7 @@ def test_candidates_are_slices_placed_along_the_heart() -> None:
     assert [c.position for c in found] == [0.0, 0.0, 0.5, 1.0, 1.0]
     assert [c.third for c in found] == [0, 0, 1, 2, 2]
     assert [c.foreground for c in found] == [False, False, True, True, False]
-    assert found[3].disagreement == pytest.approx(250 / 1000)
+    assert (found[3].heart_mm2, found[3].disputed_mm2) == (500.0, 250.0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

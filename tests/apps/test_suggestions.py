@@ -108,9 +108,9 @@ def test_slices_are_suggested_worst_first_each_with_a_reason(scored: Scored) -> 
     for image in ("anna__t00", "bert__t00"):
         found = scored.http.get(f"/cases/{image}/suggestions").json()
         assert found["reason"] == ""
-        values = [each["disagreement"] for each in found["slices"]]
+        values = [each["disputed_cm2"] for each in found["slices"]]
         assert values == sorted(values, reverse=True)
-        assert values[-1] >= 0.05
+        assert values[-1] >= 1.0
         worst = found["slices"][0]
         assert worst["reason"] == (
             f"In slice {worst['slice']} two answers of the model differ on "
@@ -124,7 +124,7 @@ def test_disagreement_hands_out_the_case_of_the_worst_slice(scored: Scored) -> N
         image: scored.http.get(f"/cases/{image}/suggestions").json()["slices"][0]
         for image in ("anna__t00", "bert__t00")
     }
-    image = max(worst, key=lambda name: worst[name]["disagreement"])
+    image = max(worst, key=lambda name: worst[name]["disputed_cm2"])
     found = ask(scored.http, "disagreement", "one")
     assert (found["id"], found["slice"]) == (image, worst[image]["slice"])
     assert found["reason"].startswith(worst[image]["reason"].rstrip("."))

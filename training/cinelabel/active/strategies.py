@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALL_MM2 = 500.0
-"""Added to the heart's area in a slice, so that a few pixels at its ends count for little."""
 THIRDS = 3
 TOGETHER = 256
 """Labelled slices to which distances are taken at a time, which bounds the memory."""
@@ -44,11 +42,6 @@ class Candidate:
     heart_mm2: float = 0.0
     disputed_mm2: float = 0.0
     features: np.ndarray | None = None
-
-    @property
-    def disagreement(self) -> float:
-        """Disputed share of the heart, 0 to 1; see `SMALL_MM2`."""
-        return self.disputed_mm2 / (self.heart_mm2 + SMALL_MM2)
 
     @property
     def third(self) -> int:
@@ -113,11 +106,11 @@ def foreground(
 def disagreement(
     waiting: Sequence[Candidate], labelled: Sequence[Candidate], seed: int | None = None
 ) -> Choice | None:
-    """The slice in which the model's answers differ most within the heart."""
+    """The slice in which the model's answers differ on the largest area of the heart."""
     within = _of_the_heart(waiting)
     if not within:
         return _unscored(waiting, labelled)
-    worst = max(within, key=lambda candidate: candidate.disagreement)
+    worst = max(within, key=lambda candidate: candidate.disputed_mm2)
     return _choice(worst, f"{disputed(worst)}, most of {len(within)} slices in {_images(within)}.")
 
 
@@ -161,8 +154,8 @@ def suggested(
     return _choice(
         chosen,
         f"{disputed(chosen)}, more than in {worse:.0%} of the {len(within) - 1} others that "
-        f"wait, and it {looks}; labelled are {own} of its patient and, of {len(known)} in all, {third} "
-        "in its third of the heart.",
+        f"wait, and it {looks}; labelled are {own} of its patient and, of "
+        f"{len(known)} in all, {third} in its third of the heart.",
     )
 
 
@@ -182,7 +175,7 @@ def usefulness(waiting: Sequence[Candidate], labelled: Sequence[Candidate]) -> n
     Float (3, n), 0 to 1. The first is the mean of the other two, divided by 1 + the labelled slices
     of its patient, and by 1 + how often its third of the heart is labelled against an even share.
     """
-    worse = ranks(np.array([candidate.disagreement for candidate in waiting]))
+    worse = ranks(np.array([candidate.disputed_mm2 for candidate in waiting]))
     distant = ranks(novelty(waiting, labelled))
     patients = Counter(candidate.patient for candidate in labelled)
     thirds = Counter(candidate.third for candidate in _scored(labelled))

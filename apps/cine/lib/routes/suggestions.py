@@ -12,8 +12,8 @@ from lib.services import Parts
 
 router = APIRouter(prefix="/cases", tags=["Cases"])
 
-WORTH = 0.05
-"""Disagreement from which a slice is worth a reader's time."""
+WORTH_MM2 = 100.0
+"""Disputed area from which a slice is worth a reader's time."""
 
 
 @router.get("/{image}/suggestions", summary="Slices that are worth correcting, worst first")
@@ -21,9 +21,13 @@ def suggestions(parts: Parts, _: Reader, image: str) -> dict[str, Any]:
     known = parts.candidates.known(parts.datastore.case(image))
     slices = known.scores.candidates(image) if known.scores is not None else []
     fit = [c for c in slices if known.review is None or known.review.unfit(c.slice) is None]
-    worst = sorted(fit, key=lambda candidate: -candidate.disagreement)
-    told = [_told(candidate) for candidate in worst if candidate.disagreement >= WORTH]
-    agreed = "The model's answers agree in every slice." if not told and not known.remark else ""
+    worst = sorted(fit, key=lambda candidate: -candidate.disputed_mm2)
+    told = [_told(candidate) for candidate in worst if candidate.disputed_mm2 >= WORTH_MM2]
+    agreed = (
+        "In no slice do the model's answers differ on 1 cm2."
+        if not told and not known.remark
+        else ""
+    )
     return {
         "image": image,
         "model": known.model,
@@ -35,7 +39,6 @@ def suggestions(parts: Parts, _: Reader, image: str) -> dict[str, Any]:
 def _told(candidate: Candidate) -> dict[str, Any]:
     return {
         "slice": candidate.slice,
-        "disagreement": round(candidate.disagreement, 4),
         "disputed_cm2": round(candidate.disputed_mm2 / 100, 1),
         "heart_cm2": round(candidate.heart_mm2 / 100, 1),
         "reason": f"{disputed(candidate)}.",
