@@ -80,15 +80,15 @@ def test_a_submission_over_a_version_its_reader_has_not_seen_is_a_conflict(
 
 
 def test_what_a_client_was_shown_stands_in_for_a_base_version(
-    store: LabelStore, label: Path, grid: Grid, by: By
+    store: LabelStore, label: Path, grid: Grid, write: Write, heart: np.ndarray, by: By
 ):
     store.submit(IMAGE, grid, label, by())
     store.saw(IMAGE, "bob", "slicer-2", 1)
     bob = by(who="bob", client_id="slicer-2")
     assert store.submit(IMAGE, grid, label, bob).version == 2
     with pytest.raises(ConflictError, match="yours began from version 1"):
-        store.submit(IMAGE, grid, label, by())
-    assert store.submit(IMAGE, grid, label, bob).version == 3
+        store.submit(IMAGE, grid, write(np.flip(heart, 1)), by())
+    assert store.submit(IMAGE, grid, write(np.flip(heart, 1)), bob).version == 3
 
 
 def test_a_submission_whose_answer_was_lost_is_answered_again(
@@ -97,6 +97,16 @@ def test_a_submission_whose_answer_was_lost_is_answered_again(
     first = store.submit(IMAGE, grid, label, by(base_version=0))
     assert store.submit(IMAGE, grid, label, by(base_version=0)) == first
     assert store.counts()["versions"] == 1
+
+
+def test_the_same_label_again_from_a_client_that_names_no_version_is_no_new_version(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    first = store.submit(IMAGE, grid, label, by())
+    assert store.submit(IMAGE, grid, label, by()) == first
+    assert store.submit(IMAGE, grid, label, by(comment="Checked again.")).version == 2
+    store.reopen(IMAGE, "anna", "for another look")
+    assert store.submit(IMAGE, grid, label, by(comment="Checked again.")).version == 3
 
 
 def test_a_prediction_is_kept_apart_and_replaced(
@@ -128,9 +138,36 @@ def test_labels_of_an_image_that_changed_stay_in_the_history_only(
     assert store.version(IMAGE, 1) == kept
     assert store.states()[IMAGE].state == "open"
     assert store.problems == ("p1__t00: its labels no longer count, its image changed on disk.",)
-    with pytest.raises(ConflictError, match="the image has changed"):
+    with pytest.raises(ConflictError, match="the image changed at"):
         store.submit(IMAGE, grid, label, by())
+    with pytest.raises(ConflictError, match="you were not given the case since then"):
+        store.submit(IMAGE, grid, label, by(base_version=0))
+    store.saw(IMAGE, "anna", "slicer-1", 0)
     assert store.submit(IMAGE, grid, label, by(base_version=0)).version == 2
+
+
+@pytest.mark.parametrize("base", [None, 0])
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_label_of_an_image_that_has_changed_since_is_refused_also_if_it_had_none(
+    store: LabelStore, label: Path, grid: Grid, by: By, base: int | None, shown: bool
+):
+    if shown:
+        store.saw(IMAGE, "anna", "slicer-1", 0)
+        store.lease(IMAGE, "anna", "slicer-1")
+    store.set_aside(IMAGE, "its image changed on disk")
+    if shown:
+        store.lease(IMAGE, "anna", "slicer-1")  # only prolonged
+    with pytest.raises(ConflictError, match="you were not given the case since then"):
+        store.submit(IMAGE, grid, label, by(base_version=base))
+    store.release(IMAGE, "anna", "slicer-1")
+    store.lease(IMAGE, "anna", "slicer-1")
+    assert store.submit(IMAGE, grid, label, by(base_version=base)).version == 1
+
+
+def test_an_image_that_is_new_has_no_history(store: LabelStore, label: Path, grid: Grid, by: By):
+    store.set_aside(IMAGE, "its image is new, or was lost", False)
+    assert store.history(IMAGE) == []
+    assert store.submit(IMAGE, grid, label, by()).version == 1
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cinelabel import studies
-from cinelabel.core.errors import ConflictError, InputError, OutputError
+from cinelabel.core.errors import BusyError, ConflictError, InputError, OutputError
 from cinelabel.core.grid import Grid
 from cinelabel.studies import Study
 from cinelabel.studies.catalogue import Catalogue
 from cinelabel.studies.dicom import write_cine
+from cinelabel.studies.sources import Scan
 
 GRID = Grid((8, 7, 4), np.diag([1.5, 1.5, 8.0, 1.0]))
 DEADLINE_S = 30.0
@@ -82,7 +84,7 @@ def catalogue(folder: Path, tmp_path: Path, changes: list[str]) -> Iterator[Cata
 
 
 def open_catalogue(folder: Path, tmp_path: Path, changes: list[str] | None = None) -> Catalogue:
-    def on_change(image_id: str, reason: str) -> None:
+    def on_change(image_id: str, reason: str, was_there: bool) -> None:
         if changes is not None:
             changes.append(image_id)
 
@@ -313,7 +315,7 @@ def test_an_unmounted_share_leaves_all_as_it_was(
 def test_one_study_that_cannot_be_taken_does_not_keep_others_from_it(
     folder: Path, tmp_path: Path
 ) -> None:
-    def refuse(image_id: str, reason: str) -> None:
+    def refuse(image_id: str, reason: str, was_there: bool) -> None:
         if image_id.startswith("a"):
             raise OutputError("the label store is locked", where="labels")
 
@@ -356,7 +358,7 @@ def test_the_same_voxels_packed_otherwise_are_the_same_image(
 def test_an_image_stays_as_it_is_while_its_labels_cannot_be_set_aside(
     folder: Path, tmp_path: Path
 ) -> None:
-    def refuse(image_id: str, reason: str) -> None:
+    def refuse(image_id: str, reason: str, was_there: bool) -> None:
         raise OutputError("the disk is full", where="labels")
 
     source = save(folder / "a.nii.gz")
@@ -392,6 +394,87 @@ def test_no_image_changes_under_whoever_writes_its_label(
     thread.join(DEADLINE_S)
     assert changes == ["a__t00", "a__t01", "a__t02"]
     assert catalogue.find("a__t00") is not None
+
+
+def test_a_study_whose_images_are_replaced_stays_hidden_whatever_else_is_published(
+    folder: Path, tmp_path: Path
+) -> None:
+    """While labels are set aside, a segmentation of another study marks its phases."""
+    source = save(folder / "a.nii.gz")
+    save(folder / "b.nii.gz", seed=5)
+    served: list[bool] = []
+
+    def on_change(image_id: str, reason: str, was_there: bool) -> None:
+        if was_there:
+            catalogue.mark_phases("b__t00", ed=0, es=1)
+            served.append(catalogue.find("a__t00") is not None)
+
+    catalogue = Catalogue(folder, tmp_path / "workspace", on_change, settle_s=0)
+    scan(catalogue)
+    save(source, seed=1)
+    scan(catalogue)
+    assert served == [False, False, False]
+    assert catalogue.find("a__t00") is not None
+    assert [case.phase for case in catalogue.cases() if case.study == "b"] == ["ED", "ES", None]
+
+
+def test_an_image_is_added_while_the_folder_is_being_listed(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing, listed = threading.Event(), threading.Event()
+    scanner = catalogue._scanner.scan
+
+    def slow() -> Scan:
+        listing.set()
+        assert listed.wait(DEADLINE_S)
+        return scanner()
+
+    monkeypatch.setattr(catalogue._scanner, "scan", slow)
+    thread = threading.Thread(target=scan, args=(catalogue,))
+    thread.start()
+    assert listing.wait(DEADLINE_S)
+    catalogue.add_image("new", save(tmp_path / "new.nii.gz", frames=1))
+    assert ids(catalogue) == ["new"]
+    listed.set()
+    thread.join(DEADLINE_S)
+    assert ids(catalogue) == ["new"]
+
+
+def test_images_to_be_added_wait_for_a_study_for_a_moment_and_only_a_few_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study takes long: the first that wait are told so after a while, the others at once."""
+    monkeypatch.setattr("cinelabel.studies.catalogue.ADDING_PATIENCE_S", 1.0)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def on_change(image_id: str, reason: str, was_there: bool) -> None:
+        reading.set()
+        assert go_on.wait(DEADLINE_S)
+
+    catalogue = Catalogue(folder, tmp_path / "workspace", on_change, settle_s=0)
+    save(folder / "a.nii.gz")
+    image = save(tmp_path / "new.nii.gz", frames=1)
+    thread = threading.Thread(target=scan, args=(catalogue,))
+    thread.start()
+    assert reading.wait(DEADLINE_S)
+    started = time.monotonic()
+    refused: list[float] = []
+
+    def add(number: int) -> None:
+        with pytest.raises(BusyError, match="studies are being read|others are adding"):
+            catalogue.add_image(f"new{number}", image)
+        refused.append(time.monotonic() - started)
+
+    adding = [threading.Thread(target=add, args=(number,)) for number in range(40)]
+    for each in adding:
+        each.start()
+    for each in adding:
+        each.join(DEADLINE_S)
+    assert len(refused) == 40
+    assert sum(seconds >= 1.0 for seconds in refused) <= 8
+    go_on.set()
+    thread.join(DEADLINE_S)
+    assert [case.image_id for case in catalogue.add_image("new", image)] == ["new"]
 
 
 def test_a_study_that_became_unreadable_is_served_as_it_was(
@@ -484,6 +567,41 @@ def test_marked_phases_are_kept_until_the_study_changes(
     save(source, seed=1)
     scan(catalogue)
     assert phases(catalogue) == [None, None, None]
+
+
+def test_marks_of_two_programs_are_kept_both(folder: Path, tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(8)]
+    for number, name in enumerate(names):
+        save(folder / f"{name}.nii.gz", seed=number)
+    scan(open_catalogue(folder, tmp_path))
+
+    def mark(mine: list[str]) -> None:
+        catalogue = open_catalogue(folder, tmp_path)
+        for name in mine:
+            catalogue.mark_phases(f"{name}__t00", ed=0, es=1)
+
+    children = [
+        get_context("fork").Process(target=mark, args=(names[start::2],)) for start in (0, 1)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(DEADLINE_S)
+    phases = {case.study: case.phase for case in open_catalogue(folder, tmp_path).cases()[1::3]}
+    assert phases == dict.fromkeys(names, "ES")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": {"of": 1}}', ""])
+def test_damaged_marks_are_kept_beside_the_new_ones(
+    catalogue: Catalogue, folder: Path, content: str
+) -> None:
+    save(folder / "a.nii.gz")
+    scan(catalogue)
+    (catalogue.path / "phases.json").write_text(content)
+    catalogue.mark_phases("a__t00", ed=0, es=2)
+    assert [case.phase for case in catalogue.cases()] == ["ED", None, "ES"]
+    [aside] = catalogue.path.glob("phases.damaged-*.json")
+    assert aside.read_text() == content
 
 
 def test_an_added_image_is_a_case_of_its_name_or_a_case_a_frame(
@@ -583,7 +701,7 @@ def test_a_lost_image_is_made_again(catalogue: Catalogue, folder: Path, changes:
 def test_reading_tells_how_far_it_is(catalogue: Catalogue, folder: Path) -> None:
     told = []
 
-    def on_change(image_id: str, reason: str) -> None:
+    def on_change(image_id: str, reason: str, was_there: bool) -> None:
         told.append(catalogue.reading)
 
     catalogue._on_change = on_change

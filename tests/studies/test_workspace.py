@@ -110,7 +110,7 @@ def test_the_labels_of_an_image_are_set_aside_when_its_voxels_change(
     os.utime(folder / "p1" / "p1_ED.nii.gz", ns=(1, 1))  # touched, same content
     set_aside: list[str] = []
     workspace = prepare(
-        folder, tmp_path / "workspace", on_change=lambda image_id, _: set_aside.append(image_id)
+        folder, tmp_path / "workspace", on_change=lambda image_id, *_: set_aside.append(image_id)
     )
     changed = studies.load(workspace.image_path("cine__t00")).frame(0)
     assert np.array_equal(changed, make_study("cine", seed=9).frame(0))
@@ -124,7 +124,7 @@ def test_a_study_that_goes_and_returns_has_not_changed(folder: Path, tmp_path: P
     away.rename(folder / "cine.nii.gz")
     set_aside: list[str] = []
     after = prepare(
-        folder, tmp_path / "workspace", on_change=lambda image_id, _: set_aside.append(image_id)
+        folder, tmp_path / "workspace", on_change=lambda image_id, *_: set_aside.append(image_id)
     )
     assert after.cases() == before.cases()
     assert set_aside == []

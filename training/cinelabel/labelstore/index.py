@@ -196,6 +196,10 @@ class Index:
             "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", (image, who, client_id, version)
         )
 
+    def remove_seen(self, image: str) -> None:
+        """Forget what clients were shown of an image."""
+        self._connection.execute("DELETE FROM seen WHERE image = ?", (image,))
+
     def shown(self, image: str, who: str, client_id: str) -> str | None:
         """The record of the prediction a client was shown since it last took the case, as JSON."""
         row = self._connection.execute(

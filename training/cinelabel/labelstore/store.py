@@ -110,7 +110,8 @@ class LabelStore:
         """Keep a reader's label as the newest version.
 
         The same label handed in again by the same reader and client (an answer that was lost) is
-        the version it was. The reader's own lease ends.
+        the version it was. The reader's own lease ends. Once an image has changed, a label of it
+        is taken only from a client that was given the case since.
 
         Args:
             image_id: name of the image.
@@ -122,7 +123,7 @@ class LabelStore:
 
         Raises:
             InputError: LabelError or GridError where the file is refused.
-            ConflictError: it did not start from the newest version.
+            ConflictError: it did not start from the newest version, or from an older image.
             OutputError: it cannot be written; the older label stands.
         """
         _check_submission(image_id, submission)
@@ -135,15 +136,12 @@ class LabelStore:
             self._changing(image_id) as change,
         ):
             index, case = change.index, change.case
-            base = submission.base_version
-            if base is None:
-                base = index.seen(image_id, submission.who, submission.client_id) or 0
-            if base != case.newest:
-                newest = index.event(image_id, case.newest)
-                if newest is not None and _is_repetition(newest, submission, base, draft.sha256):
-                    return self._version(newest)
-                last = newest or case
-                raise conflict(image_id, base, case.newest, last.who, last.time)
+            repeated = _repeated(index, case, submission, draft.sha256)
+            if repeated is not None:
+                return self._version(repeated)
+            base = _require_newest(index, case, submission)
+            if kind == "submitted":
+                _require_given_since_change(index, case, submission)
             lease = index.lease(image_id)
             if lease is not None and self._is_held_by_another(lease, submission):
                 warnings += (f"{lease.who} holds this case until {lease.until}.",)
@@ -187,16 +185,25 @@ class LabelStore:
         """What happened to all cases, by image, oldest first."""
         return self._read(lambda index: list(index.all_events()))
 
-    def set_aside(self, image_id: str, reason: str) -> None:
+    def set_aside(self, image_id: str, reason: str, was_there: bool = True) -> None:
         """Keep the labels of an image that changed in its history only; the case is open again.
 
-        Nothing happens where there is no label that counts.
+        What clients were shown counts no longer, so that nobody who still looks at the old image
+        can submit a label of it; also where there was no label.
+
+        Args:
+            image_id: name of the image.
+            reason: why, for the history.
+            was_there: whether there was an image of that name; if not, and nothing ever happened
+                to it, the history does not tell of it.
         """
         check_text(reason, "the reason", required=True)
         with self._changing(image_id) as change:
             change.index.remove_shown(image_id)
-            if change.case.newest:
+            change.index.remove_seen(image_id)
+            if was_there or change.case.sequence:
                 self._keep(change, self._event(change, "set_aside", "cinelabel", reason))
+            if change.case.newest:
                 self._mender.warn(f"{image_id}: its labels no longer count, {reason}.")
 
     def restore(self, image_id: str, events: Sequence[Event], files: Mapping[int, Path]) -> int:
@@ -667,10 +674,47 @@ def _check_history(image_id: str, events: Sequence[Event], files: Mapping[int, P
         case = case.after(event)
 
 
-def _is_repetition(event: Event, submission: Submission, base: int, digest: str) -> bool:
-    """Whether a submission is one that was kept and whose answer was lost."""
-    same_hand = (event.who, event.client_id) == (submission.who, submission.client_id)
-    return same_hand and event.sha256 == digest and event.base_version == base
+def _repeated(index: Index, case: CaseRow, submission: Submission, digest: str) -> Event | None:
+    """The newest label if it is this submission, kept before, whose answer was lost."""
+    newest = index.event(case.image, case.newest)
+    if newest is None or newest.sha256 != digest:
+        return None
+    if (newest.who, newest.client_id) != (submission.who, submission.client_id):
+        return None
+    if submission.base_version is None:
+        same = case.state == "labelled" and newest.text == submission.comment
+    else:
+        same = submission.base_version == newest.base_version
+    return newest if same else None
+
+
+def _require_newest(index: Index, case: CaseRow, submission: Submission) -> int:
+    """The version a submission began from. Raises ConflictError unless it is the newest."""
+    base = submission.base_version
+    if base is None:
+        base = index.seen(case.image, submission.who, submission.client_id) or 0
+    if base != case.newest:
+        last = index.event(case.image, case.newest) or case
+        raise conflict(case.image, base, case.newest, last.who, last.time)
+    return base
+
+
+def _require_given_since_change(index: Index, case: CaseRow, submission: Submission) -> None:
+    """Raise ConflictError if the image has changed, and its client may still show the old one."""
+    if case.newest or not case.sequence:
+        return
+    changes = [event for event in index.events(case.image) if event.kind == "set_aside"]
+    hand = submission.who, submission.client_id
+    if not changes or index.seen(case.image, *hand) is not None:
+        return
+    lease, changed = index.lease(case.image), changes[-1].time
+    if lease is None or (lease.who, lease.client_id) != hand or lease.since < changed:
+        raise ConflictError(
+            f"the image changed at {changed}, and you were not given the case since then",
+            where=case.image,
+            remedy="Take the case again, load its image, and draw on that",
+            time=changed,
+        )
 
 
 def _held(lease: Lease, newest: int) -> ConflictError:

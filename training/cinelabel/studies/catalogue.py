@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import os
 import shutil
@@ -19,13 +18,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from cinelabel import studies
-from cinelabel.core.errors import CineLabelError, ConflictError, InputError, OutputError
-from cinelabel.core.files import atomic_write, check_identifier, output_error, write_json
+from cinelabel.core.errors import BusyError, CineLabelError, ConflictError, InputError
+from cinelabel.core.files import atomic_write, check_identifier, output_error
 from cinelabel.studies.cases import INDEX, Case, Entry, ServedStudy, read_index, write_index
 from cinelabel.studies.frames import Written, same_image, write_frames
+from cinelabel.studies.marks import Marks
 from cinelabel.studies.naming import NAME_LENGTH, Known, kept_name, study_name
 from cinelabel.studies.sources import (
     NIFTI_SUFFIXES,
@@ -46,9 +45,11 @@ IMAGES = "store"
 INCOMING = "incoming"
 ABSENT = "absent"
 ADDED = "added"
-PHASES = "phases.json"
 LOCK = ".studies.lock"
 LOCK_PATIENCE_S = 60.0
+ADDING_PATIENCE_S = 5.0
+ADDING_AT_ONCE = 4
+"""How many images may wait to be added; each of them keeps a thread of the server."""
 SETTLE_S = 5.0
 FOLDER_SETTLES = 4.0
 """A DICOM folder must be quiet this many times as long as a file: its files come one by one."""
@@ -56,7 +57,7 @@ SAVE_EVERY_S = 1.0
 OF_ADDED = "//added/"
 """How the keys of images in the workspace begin; a path below a folder never begins so."""
 
-OnChange = Callable[[str, str], object]
+OnChange = Callable[[str, str, bool], object]
 Progress = Callable[[int, int, str], None]
 
 
@@ -115,9 +116,9 @@ class Catalogue:
     Args:
         folder: the studies; never written to.
         workspace: folder for the images and the index; made if absent.
-        on_change: called with an image's name and a reason before the image gets other content,
-            or content where no image was, so that labels under that name are set aside. If it
-            raises, the study stays as it is and is tried again.
+        on_change: called with an image's name, a reason, and whether there was an image, before
+            the image gets other content, or content where none was, so that labels under that
+            name are set aside. If it raises, the study stays as it is and is tried again.
         settle_s: how long a file must be unchanged before it is read; a DICOM folder four times.
 
     Raises:
@@ -134,7 +135,7 @@ class Catalogue:
     ) -> None:
         self.folder, self.path = folder.resolve(), workspace.resolve()
         _require_apart(self.folder, self.path)
-        self._on_change: OnChange = on_change or (lambda image_id, reason: None)
+        self._on_change: OnChange = on_change or (lambda image_id, reason, was_there: None)
         self._settle_s = settle_s
         self._scanner = Scanner(self.folder)
         self._looks: dict[str, _Look] = {}
@@ -142,10 +143,14 @@ class Catalogue:
         self._entries: dict[str, Entry] = {}  # never changed in place, so that any thread may read
         self._unsaved = False
         self._stamp: tuple[int, int] | None = None
+        self._marks = Marks(self.path)
         self._marks_stamp: tuple[int, int] | None = None
-        self._work = threading.RLock()  # held while sources are read: one thread at a time
+        self._scanning = threading.Lock()  # held by `refresh`: one thread at a time
+        self._work = threading.RLock()  # held while sources are taken, for about a second
+        self._adding = threading.BoundedSemaphore(ADDING_AT_ONCE)
         self._moment = threading.Condition()  # held for moments: what is published, what is held
         self._held: Counter[str] = Counter()
+        self._hidden: frozenset[str] = frozenset()  # studies whose images are being replaced
         self._snapshot = _Snapshot()
         self._trouble: tuple[str, ...] = ()
         self._waiting: tuple[str, ...] = ()
@@ -172,6 +177,17 @@ class Catalogue:
     def image_path(self, image_id: str) -> Path:
         """The file of an image. Raises InputError for what cannot be a name."""
         return self.images / f"{check_identifier(image_id, 'image name')}.nii.gz"
+
+    def image_state(self, image_id: str) -> dict[str, int]:
+        """What changes when an image does, as it is kept with a prediction.
+
+        Raises InputError if there is no such file.
+        """
+        try:
+            found = self.image_path(image_id).stat()
+        except OSError as error:
+            raise InputError("the image is gone", where=image_id) from error
+        return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
 
     def cases(self) -> Sequence[Case]:
         """Every case that is served, in the order of studies and frames."""
@@ -228,12 +244,11 @@ class Catalogue:
 
         Raises:
             InputError: there is no such image.
+            BusyError: another program has been writing marks for too long.
             OutputError: the marks cannot be written.
         """
         case, made_of = self._known(image_id)
-        with self._moment:
-            marks = {**_read_marks(self.path), case.study: {"of": made_of, "ed": ed, "es": es}}
-            write_json(self.path / PHASES, marks)
+        self._marks.set(case.study, made_of, ed, es)
         self._publish()
 
     @contextlib.contextmanager
@@ -259,6 +274,7 @@ class Catalogue:
         Raises:
             InputError: the name cannot be one, or the file cannot be read.
             ConflictError: there is an image or a study of that name.
+            BusyError: studies are being read, or others add images.
             OutputError: the workspace cannot be written.
         """
         check_identifier(image_id, "image name")
@@ -273,7 +289,7 @@ class Catalogue:
         suffix = ".nii.gz" if file.name.lower().endswith(".gz") else ".nii"
         target = self.path / ADDED / f"{image_id}{suffix}"
         key = f"{OF_ADDED}{target.name}"
-        with self._alone():
+        with self._adding_one(), self._alone(ADDING_PATIENCE_S):
             self._require_new(image_id)
             try:
                 with atomic_write(target) as temporary:
@@ -300,13 +316,14 @@ class Catalogue:
             InputError: the folder of studies is not there or cannot be listed.
             OutputError: the workspace cannot be written.
         """
-        with self._work:
+        with self._scanning:
             scan = self._scanner.scan()
             self._require_same_disk(bool(scan.sources))
             self._trouble = tuple(
                 f"{self._relative(path)}: cannot be listed, {why}." for path, why in scan.unreadable
             )
-            self._read_index()
+            with self._work:
+                self._read_index()
             sources = {s.key: s for s in (*scan.sources, *_added_sources(self.path / ADDED))}
             ready = self._look_at(sources)
             self._take_all(ready, progress)
@@ -446,7 +463,8 @@ class Catalogue:
                         source = left.pop(0)
                         if progress is not None:
                             progress(len(ready) - len(left) - 1, len(ready), source.key)
-                        if not self._is_current(source.key, self._looks[source.key], stored):
+                        look = self._looks.get(source.key)
+                        if look is not None and not self._is_current(source.key, look, stored):
                             self._take(source, len(left))
         except _Stopped:
             return
@@ -479,6 +497,7 @@ class Catalogue:
             made = {image_id for study in served for image_id in study.image_ids()}
             served += [s for s in before.studies if made.isdisjoint(s.image_ids())]
         self._enter({source.key: Entry(source.fingerprint, tuple(served), tuple(problems))})
+        self._hidden -= {study.name for study in served}
         if look is not None:
             look.tried = True
             self._looks[source.key] = look
@@ -548,16 +567,18 @@ class Catalogue:
         moves = [move for move in moves if not same_image(move[1], move[2])]
         if not moves:
             return
-        self._publish(without=study.name)
+        self._hidden |= {study.name}
+        self._publish()
         with self._moment:
             self._moment.wait_for(lambda: not self._held[study.name])
         try:
             for image_id, _, target in moves:
                 if target.exists():
-                    self._on_change(image_id, "its image changed on disk")
+                    self._on_change(image_id, "its image changed on disk", True)
                 elif not same_source:
-                    self._on_change(image_id, "its image is new, or was lost")
+                    self._on_change(image_id, "its image is new, or was lost", False)
         except BaseException:
+            self._hidden -= {study.name}
             self._publish()
             raise
         for _, new, target in moves:
@@ -587,16 +608,26 @@ class Catalogue:
     # What is kept and published.
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _adding_one(self) -> Iterator[None]:
+        """One of the few that may wait to add an image. Raises BusyError."""
+        if not self._adding.acquire(blocking=False):
+            raise BusyError("others are adding images", remedy="Try again in a minute")
+        try:
+            yield
+        finally:
+            self._adding.release()
+
+    @contextlib.contextmanager
+    def _alone(self, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
         """Alone among threads and processes that change this workspace, knowing what they did."""
         from filelock import FileLock, Timeout
 
-        with self._work:
+        with self._working(patience_s):
             lock = FileLock(self.path / LOCK)
             try:
-                lock.acquire(timeout=LOCK_PATIENCE_S)
+                lock.acquire(timeout=patience_s)
             except Timeout as error:
-                raise OutputError(
+                raise BusyError(
                     "another server is reading studies into this workspace",
                     where=self.path.name,
                     remedy="Try again in a minute",
@@ -610,9 +641,19 @@ class Catalogue:
                 shutil.rmtree(self.path / INCOMING, ignore_errors=True)
                 lock.release()
 
+    @contextlib.contextmanager
+    def _working(self, patience_s: float) -> Iterator[None]:
+        """Alone among the threads of this process. Raises BusyError."""
+        if not self._work.acquire(timeout=patience_s):
+            raise BusyError("studies are being read", remedy="Try again in a minute")
+        try:
+            yield
+        finally:
+            self._work.release()
+
     def _read_index(self) -> None:
         """Take over what another process has written since; nothing if there is no index."""
-        stamp, marks = _stamp(self.path / INDEX), _stamp(self.path / PHASES)
+        stamp, marks = _stamp(self.path / INDEX), _stamp(self._marks.path)
         is_new = stamp is not None and stamp != self._stamp
         if is_new:
             self._entries = read_index(self.path, self.folder)
@@ -647,17 +688,17 @@ class Catalogue:
         self._stamp, self._unsaved = _stamp(self.path / INDEX), False
         self._publish()
 
-    def _publish(self, without: str | None = None) -> None:
-        """Serve what the entries hold, but for a study of a name."""
-        keys = sorted(self._entries, key=lambda key: (key.startswith(OF_ADDED), key))
-        present = [self._entries[key] for key in keys if not self._entries[key].gone]
+    def _publish(self) -> None:
+        """Serve what the entries hold, but for studies whose images are being replaced."""
         with self._moment:
-            marks = _read_marks(self.path)
+            entries, marks = self._entries, self._marks.read()
+            keys = sorted(entries, key=lambda key: (key.startswith(OF_ADDED), key))
+            present = [entries[key] for key in keys if not entries[key].gone]
             served = [
-                (_marked(study, entry, marks), entry.fingerprint)
+                (marks.on(study, entry.fingerprint), entry.fingerprint)
                 for entry in present
                 for study in entry.studies
-                if study.name != without
+                if study.name not in self._hidden
             ]
             cases = tuple(case for study, _ in served for case in study.cases())
             self._snapshot = _Snapshot(
@@ -716,25 +757,6 @@ def _added_sources(folder: Path) -> list[Source]:
 
 def _added_source(path: Path) -> Source:
     return Source(f"{OF_ADDED}{path.name}", path, (file_state(path.name, path.stat()),))
-
-
-def _marked(study: ServedStudy, entry: Entry, marks: Mapping[str, dict[str, Any]]) -> ServedStudy:
-    """A study with the phases that a segmentation found, unless its source names them."""
-    mark = marks.get(study.name)
-    if mark is None or mark["of"] != entry.fingerprint or (study.ed, study.es) != (None, None):
-        return study
-    return replace(study, ed=mark["ed"], es=mark["es"])
-
-
-def _read_marks(workspace: Path) -> dict[str, dict[str, Any]]:
-    try:
-        marks = json.loads((workspace / PHASES).read_text(encoding="utf-8"))
-        return {
-            str(study): {key: mark[key] for key in ("of", "ed", "es")}
-            for study, mark in marks.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # they are found anew with the next segmentation
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
