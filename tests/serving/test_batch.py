@@ -194,6 +194,14 @@ def test_an_image_that_cannot_be_read_does_not_keep_the_others_from_it(place: Pl
     assert "beat" in result["problems"][0]
 
 
+def test_an_image_that_is_gone_does_not_keep_the_others_from_it(place: Place) -> None:
+    place.run(images=CINE)
+    (place.workspace / "store" / f"{CINE[1]}.nii.gz").unlink()
+    result = place.run()
+    assert (result["cases"], result["segmented"], result["n_problems"]) == (3, 1, 1)
+    assert CINE[1] in result["problems"][0]
+
+
 @pytest.mark.parametrize(
     ("request_", "named"),
     [

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -116,6 +117,25 @@ def kill(server: subprocess.Popen[str]) -> None:
     server.wait()
     assert server.stdout is not None
     server.stdout.close()
+
+
+def test_of_the_jobs_that_ended_the_newest_stay_and_those_that_others_continue(
+    make_runner: Callable[..., JobRunner],
+) -> None:
+    runner = make_runner(replace(LIMITS, kept=2))
+    first = ended(runner, runner.start("echo", {"say": "one"}, "anna"))
+    other = ended(runner, runner.start("refuse", {}, "anna"))
+    second = ended(runner, runner.start("echo", {"say": "two"}, "anna"))
+    request = {"say": "on", "continues": first.id}
+    rest = [ended(runner, runner.start("echo", request, "anna")) for _ in range(2)]
+    until(lambda: not (runner.folder / second.id).exists())
+    assert [job.id for job in runner.jobs()] == [job.id for job in (first, other, *rest)]
+    with pytest.raises(UnknownJob):
+        runner.job(second.id)
+    make_runner(replace(LIMITS, kept=0)).resume()
+    until(lambda: len(runner.jobs()) == 1)
+    assert [path.name for path in runner.folder.glob("[!.]*")] == [first.id]
+    until(lambda: not list(runner.folder.glob(".partial-*")))
 
 
 def test_a_job_keeps_its_result_its_output_and_how_far_it_came(runner: JobRunner) -> None:

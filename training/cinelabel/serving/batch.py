@@ -170,7 +170,11 @@ def _is_done(batch: _Batch, case: Case, prediction: LabelVersion | None) -> bool
     if prediction is None or prediction.model != batch.segmenter.version.name:
         return False
     info = prediction.info or {}
-    return (info.get("fast"), info.get("image")) == (batch.wanted.fast, batch.state(case.image_id))
+    try:
+        state = batch.state(case.image_id)
+    except InputError:  # the study's turn tells why
+        return False
+    return (info.get("fast"), info.get("image")) == (batch.wanted.fast, state)
 
 
 def _segment(batch: _Batch, cases: Sequence[Case], done: int) -> None:

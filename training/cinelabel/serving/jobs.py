@@ -28,7 +28,7 @@ from typing import Any, Literal, get_args
 from cinelabel.core.errors import CineLabelError, InputError, OutputError
 from cinelabel.core.files import IDENTIFIER, output_error, write_json, write_text
 from cinelabel.models.folders import PARTIAL, whole_folder
-from cinelabel.serving.work import KINDS, PROGRESS, REQUEST, RESULT, STOPPED, Kind
+from cinelabel.serving.work import CONTINUES, KINDS, PROGRESS, REQUEST, RESULT, STOPPED, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Limits:
 
     Attributes:
         waiting: jobs that may wait.
+        kept: jobs of a kind that stay when they have ended; older ones are removed.
         restarts: how often a job whose process died with its server is started again.
         cancel_s: seconds that a cancelled job has to end by itself before it is killed.
         stop_s: the same when the server stops.
@@ -64,6 +65,7 @@ class Limits:
     """
 
     waiting: int = 16
+    kept: int = 20
     restarts: int = 2
     cancel_s: float = 5.0
     stop_s: float = 2.0
@@ -235,18 +237,17 @@ class JobRunner:
 
         A job that was interrupted is queued again. One whose server died, also later and elsewhere,
         is taken up as soon as the last of its processes is gone: queued again if its kind can go on
-        and it has not been tried too often, else failed.
+        and it has not been tried too often, else failed. Old jobs are removed.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         if self.folder.is_dir():
             with self._locked():
-                for begun in self.folder.glob(f"{PARTIAL}*"):  # by a server that was killed
-                    shutil.rmtree(begun, ignore_errors=True)
                 for job in self.jobs():
                     if job.state == "interrupted":
                         self._write(replace(job, state="queued", ended=None))
+            self._remove_old()
         self._run_thread()
 
     def close(self) -> None:
@@ -402,6 +403,24 @@ class JobRunner:
                     return  # the next server judges by what the process left
         self._unsaved = None
         self._cancelled.pop(job.id, None)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Remove the oldest jobs of each kind that have ended, but none that another continues."""
+        with self._locked():
+            jobs = self.jobs()
+            kept = {job.request.get(CONTINUES) for job in jobs if isinstance(job.request, dict)}
+            for kind in {job.kind for job in jobs}:
+                ended = [job for job in jobs if job.kind == kind and job.has_ended]
+                kept.update(job.id for job in ended[max(0, len(ended) - self.limits.kept) :])
+            for job in jobs:
+                if job.has_ended and job.id not in kept:
+                    with contextlib.suppress(OSError):
+                        os.rename(self.folder / job.id, self.folder / f"{PARTIAL}{job.id}")
+                    self._ended.pop(job.id, None)
+            removed = list(self.folder.glob(f"{PARTIAL}*"))  # also what an earlier server began
+        for folder in removed:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _warn(self, sentence: str) -> None:
         """Log a warning, but not the same one every second."""
@@ -441,6 +460,8 @@ class JobRunner:
             if len(parts) < len(_PARTS) or job.state not in get_args(State):
                 raise TypeError
         except TypeError:
+            if not (folder / STATE).exists():  # it was removed meanwhile
+                return None
             error = f"{folder}: its files are damaged."
             return Job(name, "", None, "", "", state="failed", error=error)
         if job.state == "done":

@@ -32,6 +32,8 @@ from cinelabel.core.files import write_json
 REQUEST = "request.json"
 PROGRESS = "progress.json"
 RESULT = "result.json"
+CONTINUES = "continues"
+"""In a request: the job in whose folder this one goes on."""
 NICENESS = 10
 OUT_OF_MEMORY_SCORE = 500
 """Added to the worker's score of 0 to 1000, so that Linux ends a job and not the server."""
