@@ -11,6 +11,7 @@ from itertools import groupby
 from cinelabel.active.scores import FrameScores
 from cinelabel.active.strategies import Candidate
 from cinelabel.core.errors import CineLabelError
+from cinelabel.core.pseudonyms import pseudonym
 from cinelabel.core.review import ReviewRecord
 from cinelabel.labelstore import LabelStore
 from cinelabel.models.store import ModelStore
@@ -130,7 +131,7 @@ class Candidates:
         try:
             found = self._labels.review(study)
         except CineLabelError as error:  # a damaged one says nothing
-            logger.warning("%s", error)
+            logger.warning("The review of study %s: %s", pseudonym(study), error.problem)
             return None
         return None if found is None else found.record
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.files import flush_to_disk, output_error, sha256
+from cinelabel.core.pseudonyms import pseudonym
 from cinelabel.labelstore.folders import Folders, children, place
 from cinelabel.labelstore.index import CaseRow, DamagedIndexError, Index, create, opened
 from cinelabel.labelstore.records import Event
@@ -40,9 +41,10 @@ class Mender:
     folders: Folders
     problems: list[str] = field(default_factory=list)
 
-    def warn(self, sentence: str) -> None:
-        """Log a sentence and remember it."""
-        logger.warning("%s", sentence)
+    def warn(self, sentence: str, image: str = "") -> None:
+        """Remember a sentence, and log it without the name of the image it is about."""
+        told = sentence.replace(image, f"case {pseudonym(image)}") if image else sentence
+        logger.warning("%s", told)
         self.problems.append(sentence)
 
     def remove_stale(self) -> None:
@@ -101,9 +103,13 @@ class Mender:
             if names - expected:
                 self.settle_image(index, folder.name)
             for missing in sorted(expected - names):
-                self.warn(f"{folder.name}: {missing} is missing, bring it from a backup.")
+                self.warn(
+                    f"{folder.name}: {missing} is missing, bring it from a backup.", folder.name
+                )
         for image in rows:
-            self.warn(f"{image}: the folder of its labels is missing, bring it from a backup.")
+            self.warn(
+                f"{image}: the folder of its labels is missing, bring it from a backup.", image
+            )
         index.commit()
 
     def settle_image(self, index: Index, image_id: str) -> bool:
@@ -155,7 +161,8 @@ class Mender:
         if target.exists():
             target = target.with_name(f"{secrets.token_hex(4)}-{path.name}")
         place(path, target)
-        self.warn(f"{path.parent.name}: {path.name} was left half done and is put aside.")
+        image = path.parent.name
+        self.warn(f"{image}: {path.name} was left half done and is put aside.", image)
 
     def _find_predictions(self, index: Index) -> None:
         """Enter the newest prediction of every image."""
@@ -169,4 +176,5 @@ class Mender:
                 ):
                     index.set_prediction(record.parent.name, text)
             except (OSError, ValueError, KeyError, TypeError):
-                self.warn(f"{record.parent.name}: the record of a prediction is damaged.")
+                image = record.parent.name
+                self.warn(f"{image}: the record of a prediction is damaged.", image)

@@ -203,8 +203,12 @@ class LabelStore:
             change.index.remove_seen(image_id)
             if was_there or change.case.sequence:
                 self._keep(change, self._event(change, "set_aside", "cinelabel", reason))
+<<<<<<< Updated upstream
             if change.case.newest:
                 self._mender.warn(f"{image_id}: its labels no longer count, {reason}.")
+=======
+                self._mender.warn(f"{image_id}: its labels no longer count, {reason}.", image_id)
+>>>>>>> Stashed changes
 
     def restore(self, image_id: str, events: Sequence[Event], files: Mapping[int, Path]) -> int:
         """Bring the history of a case in from another store, as it is.

@@ -1,7 +1,7 @@
 """The server's log: a JSON object a line, without the names of studies.
 
 A logger of the house gives further fields by `extra={"fields": {...}}`. Names of studies may be
-names of patients, so paths below the folders that are served are replaced by a short hash.
+names of patients, so paths below the studies and the workspace are replaced by a short hash.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ OURS = ("cinelabel", "lib", "main", "uvicorn")
 
 
 class Redaction:
-    """Replaces paths below some folders by `<studies>/<hash>`.
+    """Replaces paths below some folders by `<studies>/<hash>`, but for some of their parts.
 
     A path ends at a quote, a colon or the end of its line, since names may hold blanks.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], but: Sequence[str] = ()) -> None:
         names = sorted({str(folder) for folder in folders}, key=len, reverse=True)
         alternatives = "|".join(re.escape(name) for name in names)
-        self._pattern = re.compile(rf"(?:{alternatives})[/\\]([^:'\"\n]+)") if names else None
+        spared = rf"(?!(?:{'|'.join(map(re.escape, but))})[/\\])" if but else ""
+        pattern = rf"(?:{alternatives})[/\\]{spared}([^:'\"\n]+)"
+        self._pattern = re.compile(pattern) if names else None
 
     def __call__(self, text: str) -> str:
         return text if self._pattern is None else self._pattern.sub(_hashed, text)
@@ -55,7 +57,10 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": self._redact(record.getMessage()),
-            **getattr(record, "fields", {}),
+            **{
+                name: self._redact(value) if isinstance(value, str) else value
+                for name, value in getattr(record, "fields", {}).items()
+            },
         }
         if record.exc_info:
             entry["traceback"] = self._redact(self.formatException(record.exc_info))
@@ -78,10 +83,8 @@ class Plain(logging.Formatter):
 
 def log_config(settings: ServerSettings) -> dict[str, Any]:
     """A configuration for `logging.config.dictConfig`: everything into the log, errors printed."""
-    folders = [settings.workspace / "dicomweb"]
-    if settings.studies is not None:
-        folders.append(settings.studies)
-    redact = Redaction(folders)
+    folders = [settings.workspace, *([settings.studies] if settings.studies else [])]
+    redact = Redaction(folders, but=("jobs", "logs"))
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
@@ -11,6 +10,7 @@ import uuid
 from typing import Any
 from urllib.parse import parse_qs
 
+from cinelabel.core.pseudonyms import pseudonym
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.http.errors import answer, without_paths
@@ -71,11 +71,6 @@ def image_of(scope: Scope) -> str | None:
     return None if image is None else str(image)
 
 
-def case_hash(image: str) -> str:
-    """A short hash of an image's name: the same for the same image, and no patient's name."""
-    return hashlib.sha256(image.encode()).hexdigest()[:12]
-
-
 def _request_id(scope: Scope) -> str:
     """The identifier that a client gave, if it is one; a new one otherwise."""
     given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
@@ -94,18 +89,18 @@ def _write(scope: Scope, identifier: str, status: int, seconds: float) -> None:
         "route": route,
         "status": status,
         "ms": round(seconds * 1000, 1),
-        "case": case_hash(image) if image else None,
+        "case": pseudonym(image) if image else None,
     }
     logger.info("request", extra={"fields": fields})
 
 
 def _failure(scope: Scope, identifier: str, error: Exception) -> dict[str, Any]:
-    """Where an error came from, without paths and without the name of the image."""
+    """Where an error came from, without the name of the image; the log hides names in paths."""
     frames = traceback.extract_tb(error.__traceback__)
     where = [f"{without_paths(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
-    text, image = without_paths(str(error)), image_of(scope)
+    text, image = str(error), image_of(scope)
     if image:
-        text = text.replace(image, f"case {case_hash(image)}")
+        text = text.replace(image, f"case {pseudonym(image)}")
     return {
         "fields": {"id": identifier, "error": f"{type(error).__name__}: {text}", "where": where}
     }

@@ -56,13 +56,16 @@ def cases(
     return {"total": len(found), "offset": offset, "cases": page}
 
 
-@router.get("/left-out", summary="The study that is being read, and what waits or is left out")
+@router.get(
+    "/left-out", summary="What is being read, waits or is left out, and what was wrong with labels"
+)
 def left_out(parts: Parts, _: Reader) -> dict[str, Any]:
     catalogue = parts.catalogue
     return {
         "reading": None if catalogue.reading is None else asdict(catalogue.reading),
         "waiting": [without_paths(sentence) for sentence in catalogue.waiting],
         "problems": [without_paths(sentence) for sentence in catalogue.problems],
+        "labels": [without_paths(sentence) for sentence in parts.labels.problems],
     }
 
 

@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 from cinelabel import studies
 from cinelabel.core.errors import CineLabelError, ConflictError
+from cinelabel.core.pseudonyms import pseudonym
 from cinelabel.studies.catalogue import Case
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
@@ -191,7 +192,8 @@ def _remember(parts: Services, result: Result, caller: Caller, client_id: str) -
     try:
         parts.labels.saw_prediction(case.image_id, who, client_id, found.model, labels)
     except CineLabelError as error:  # the label is there all the same
-        logger.warning("%s", error)
+        case_name = pseudonym(case.image_id)
+        logger.warning("Not noted what was shown of case %s: %s", case_name, error.problem)
 
 
 def _mark_phases(parts: Services, result: Result) -> None:
