@@ -203,12 +203,8 @@ class LabelStore:
             change.index.remove_seen(image_id)
             if was_there or change.case.sequence:
                 self._keep(change, self._event(change, "set_aside", "cinelabel", reason))
-<<<<<<< Updated upstream
             if change.case.newest:
-                self._mender.warn(f"{image_id}: its labels no longer count, {reason}.")
-=======
                 self._mender.warn(f"{image_id}: its labels no longer count, {reason}.", image_id)
->>>>>>> Stashed changes
 
     def restore(self, image_id: str, events: Sequence[Event], files: Mapping[int, Path]) -> int:
         """Bring the history of a case in from another store, as it is.
@@ -615,7 +611,8 @@ class LabelStore:
                 names = validation.names_of(label.label_info)
                 self.submit(label.image, grid, label.file, submission, names, kind="imported")
             except (InputError, ConflictError) as error:
-                self._mender.warn(f"{label.image}: its earlier label is not taken over, {error}")
+                sentence = f"{label.image}: its earlier label is not taken over, {error}"
+                self._mender.warn(sentence, label.image)
 
 
 def _check_submission(image_id: str, submission: Submission) -> None:
