@@ -25,6 +25,7 @@ import pytest
 
 pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
+from cinelabel.serving import process
 from cinelabel.serving.process import Server, ServerError
 from cinelabel.serving.settings import ServerSettings, find_app
 from cinelabel.serving.tokens import Role, Tokens
@@ -46,10 +47,10 @@ def get(settings: ServerSettings, path: str, **params: str) -> httpx.Response:
 
 def seconds_to_end(server: Server) -> float:
     """Seconds from SIGTERM to the end of the server's process."""
-    process = psutil.Process(server.pid)
+    child = psutil.Process(server.pid)
     start = time.monotonic()
     os.kill(server.pid, signal.SIGTERM)
-    until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: child.status() == psutil.STATUS_ZOMBIE)
     return time.monotonic() - start
 
 
@@ -137,6 +138,25 @@ def test_an_app_that_does_not_start_says_why(
     (settings.app / "broken").write_text(error)
     with Server(settings) as server, pytest.raises(ServerError, match=said):
         server.wait_until_ready()
+
+
+def test_what_a_server_printed_is_there_after_the_next_start_until_it_is_much(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = settings.app / "broken"
+    for error, said in (("InputError('it is closed')", "closed"), ("KeyError('no')", "KeyError")):
+        broken.write_text(error)
+        with Server(settings) as server, pytest.raises(ServerError, match=said):
+            server.wait_until_ready()
+    kept = settings.output.read_text()
+    assert "it is closed" in kept
+    assert "KeyError" in kept
+    monkeypatch.setattr(process, "OUTPUT_BYTES", 100)
+    broken.write_text("InputError('at last')")
+    with Server(settings) as server, pytest.raises(ServerError, match="at last"):
+        server.wait_until_ready()
+    assert settings.output.with_name(f"{settings.output.name}.1").read_text() == kept
+    assert "it is closed" not in settings.output.read_text()
 
 
 def test_settings_that_cannot_be_read_say_so(settings: ServerSettings) -> None:

@@ -24,6 +24,8 @@ from cinelabel.core.files import output_error
 from cinelabel.serving.settings import LOOPBACK, ServerSettings
 
 MODEL_NAME = "cine"
+OUTPUT_BYTES = 10 * 1024**2
+"""What the output of a server may hold when the next one starts; a larger one is put aside."""
 INSTALL_LINE = "pip install 'cinelabel[server]'"
 
 
@@ -120,7 +122,9 @@ class Server:
         self.settings = settings
         try:
             settings.output.parent.mkdir(parents=True, exist_ok=True)
-            stream = settings.output.open("wb")
+            _put_aside_if_large(settings.output)
+            stream = settings.output.open("ab")
+            self._output_start = stream.tell()
         except OSError as error:
             raise output_error(error, settings.output) from error
         with stream:
@@ -175,7 +179,10 @@ class Server:
         if process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
-        _signal_group(process, signal.SIGTERM)
+        if (
+            os.name == "posix"
+        ):  # elsewhere the closed pipe asks, and every signal is an end by force
+            _signal_group(process, signal.SIGTERM)
         try:
             process.wait(PATIENCE.stop_s)
         except subprocess.TimeoutExpired:
@@ -185,11 +192,20 @@ class Server:
             process.wait()
 
     def _ended(self) -> ServerError:
-        text = self.settings.output.read_text(encoding="utf-8", errors="replace")
+        with self.settings.output.open("rb") as stream:
+            stream.seek(self._output_start)
+            text = stream.read().decode("utf-8", errors="replace")
         return ServerError(
             f"the server ended with code {self._process.poll()}: {_why(text)}",
             remedy=f"Its output is in {self.settings.output}",
         )
+
+
+def _put_aside_if_large(output: Path) -> None:
+    """Let a new file begin; the one before stays as `<name>.1`, older ones go."""
+    with contextlib.suppress(FileNotFoundError):
+        if output.stat().st_size > OUTPUT_BYTES:
+            os.replace(output, output.with_name(f"{output.name}.1"))
 
 
 def _why(log: str) -> str:

@@ -97,7 +97,7 @@ class ServerSettings:
 
     @property
     def output(self) -> Path:
-        """What the server prints besides: errors in plain text, since its last start."""
+        """What the server prints besides: errors in plain text; an older part is `<name>.1`."""
         return self.workspace / "logs" / f"server-{self.port}.out"
 
     def write(self, path: Path) -> None:

@@ -1,8 +1,8 @@
 """The server's own process: `python -m cinelabel.serving.start SETTINGS.json`.
 
-Sets what MONAI Label would choose otherwise, then runs the web application `lib.server:app` of
-the app's folder. MONAI Label's settings are environment variables, so they are set before
-anything of it is imported.
+Tells MONAI Label where the app lies, then runs the web application `lib.server:app` of the app's
+folder. MONAI Label's settings are environment variables, so they are set before anything of it is
+imported.
 """
 
 from __future__ import annotations
@@ -69,21 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def environment(settings: ServerSettings, path: Path) -> dict[str, str]:
-    """MONAI Label's settings for an app with these settings, which are kept in the file `path`."""
+    """What MONAI Label reads to find the app, whose settings are kept in the file `path`."""
     return {
         "MONAI_LABEL_APP_DIR": str(settings.app),
         "MONAI_LABEL_STUDIES": str(settings.studies or settings.dicomweb),
         "MONAI_LABEL_APP_CONF": json.dumps({SETTINGS_KEY: str(path)}),
-        "MONAI_LABEL_SERVER_PORT": str(settings.port),
-        "MONAI_LABEL_API_STR": "",
-        "MONAI_LABEL_AUTH_ENABLE": "false",
-        "MONAI_LABEL_TRACKING_ENABLED": "false",
-        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
-        "MONAI_LABEL_RELOAD_APP_LIB": "false",
-        "MONAI_LABEL_DATASTORE_AUTO_RELOAD": "false",
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(["*.nii.gz"]),
-        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": "MR"}),
-        "MONAI_LABEL_SESSION_PATH": str(settings.workspace / "sessions"),
+        "MONAI_LABEL_RELOAD_APP_LIB": "false",  # our web application is of `lib`, too
     }
 
 
@@ -113,7 +104,10 @@ def _end_with_stdin() -> None:
     """Wait until whoever started the server closes its end of the pipe, or dies, then stop."""
     while os.read(0, 1024):  # sys.stdin would abort an interpreter that ends meanwhile
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGTERM)  # interrupts the main thread, whatever it waits for
+    else:
+        signal.raise_signal(signal.SIGTERM)  # os.kill would end the process at once
 
 
 if __name__ == "__main__":
