@@ -143,6 +143,21 @@ def test_an_image_that_changed_has_neither_label_nor_prediction(
     ]
 
 
+def test_a_prediction_that_was_kept_after_its_image_had_changed_is_not_of_it(
+    store: CineDatastore, label: Path, tmp_path: Path
+) -> None:
+    """As a batch in another process keeps it, which began with the old image."""
+    before = store.catalogue.image_state("heart__t00")
+    studies.save_image(tmp_path / "studies" / "heart.nii.gz", make_study(seed=1))
+    store.catalogue.refresh()
+    store.catalogue.refresh()
+    store.labels.save_prediction("heart__t00", label, "pair-1", {"image": before})
+    assert store.get_labels_by_image_id("heart__t00") == {}
+    now = store.catalogue.image_state("heart__t00")
+    store.labels.save_prediction("heart__t00", label, "pair-1", {"image": now})
+    assert list(store.get_labels_by_image_id("heart__t00")) == ["original"]
+
+
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_what_is_no_image_is_not_found(store: CineDatastore, label: Path, name: str) -> None:
     before = files(store.catalogue.path)

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from cinelabel.core.errors import InputError
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.labelstore import CaseState, LabelStore, LabelVersion, Submission
 from cinelabel.labelstore.validation import names_of
@@ -25,6 +26,8 @@ from monailabel.interfaces.exception import (
 FINAL = "final"
 ORIGINAL = "original"
 EXTENSION = ".nii.gz"
+OF_IMAGE = "image"
+"""Where a prediction keeps the state of the image it was made of."""
 OF_STRATEGIES = ("strategy", "coverage", "grade")
 """What `update_image_info` may set."""
 
@@ -158,6 +161,7 @@ class CineDatastore(Datastore):
         if label_tag == ORIGINAL:
             with self._holding(image_id):
                 model, told = label_info.get("model"), dict(label_info.get("params") or {})
+                told[OF_IMAGE] = self.catalogue.image_state(image_id)
                 self.labels.save_prediction(image_id, Path(label_filename), model, told)
         elif label_tag == FINAL:
             self.submit(image_id, Path(label_filename), label_info, label_info.get("user", "local"))
@@ -273,12 +277,12 @@ class CineDatastore(Datastore):
         return prediction if prediction is not None and self._is_of(prediction) else None
 
     def _is_of(self, prediction: LabelVersion) -> bool:
-        """Whether a prediction is younger than the content of its image."""
+        """Whether a prediction was made of its image as it is now."""
         try:
-            written = self.catalogue.image_path(prediction.image).stat().st_mtime
-        except OSError:
+            now = self.catalogue.image_state(prediction.image)
+        except InputError:
             return False
-        return datetime.fromisoformat(prediction.time).timestamp() >= written
+        return (prediction.info or {}).get(OF_IMAGE) == now
 
     def _holding(self, image_id: str) -> Any:
         self.case(image_id)
@@ -330,7 +334,8 @@ def _label_info(label: LabelVersion) -> dict[str, Any]:
     told = {key: value for key, value in label.as_dict().items() if key != "info"}
     told["ts"] = _seconds(label.time)
     if label.info is not None:
-        told["params"] = {"label_names": dict(LABEL_NAMES), **label.info}
+        params = {key: value for key, value in label.info.items() if key != OF_IMAGE}
+        told["params"] = {"label_names": dict(LABEL_NAMES), **params}
     return told
 
 

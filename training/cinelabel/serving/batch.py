@@ -84,15 +84,6 @@ class _Batch:
     context: Context
     total: int
 
-    def state(self, image_id: str) -> dict[str, int]:
-        """What changes with an image. Raises InputError if it is gone."""
-        path = self.catalogue.image_path(image_id)
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise InputError("the image is gone", where=image_id) from error
-        return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
-
 
 def run(request: Any, context: Context) -> dict[str, Any]:
     """Segment the cases that are asked for.
@@ -171,7 +162,7 @@ def _is_done(batch: _Batch, case: Case, prediction: LabelVersion | None) -> bool
         return False
     info = prediction.info or {}
     try:
-        state = batch.state(case.image_id)
+        state = batch.catalogue.image_state(case.image_id)
     except InputError:  # the study's turn tells why
         return False
     return (info.get("fast"), info.get("image")) == (batch.wanted.fast, state)
@@ -188,7 +179,7 @@ def _segment(batch: _Batch, cases: Sequence[Case], done: int) -> None:
 
     batch.context.progress(STAGE, done, batch.total, study=first.study, member=None)
     frames = [case for case in batch.catalogue.cases() if case.study == first.study]
-    states = {case.image_id: batch.state(case.image_id) for case in frames}
+    states = {case.image_id: batch.catalogue.image_state(case.image_id) for case in frames}
     images = [studies.load(batch.catalogue.image_path(case.image_id)) for case in frames]
     found = batch.segmenter.segment(
         _together(first.study, images),
@@ -198,7 +189,7 @@ def _segment(batch: _Batch, cases: Sequence[Case], done: int) -> None:
         progress=progress,
     )
     for case in cases:
-        if batch.state(case.image_id) != states[case.image_id]:
+        if batch.catalogue.image_state(case.image_id) != states[case.image_id]:
             raise ConflictError(
                 "the image changed while it was segmented",
                 where=case.image_id,

@@ -79,7 +79,9 @@ async def infer(
     def work(tracker: Tracker) -> Response:
         with received(parts.uploads, [file] if file else [], "image") as paths:
             found = source or Source(partial(read_brought, paths[0]))
-            before = _image_state(parts, found.case) if wanted.save_label else None
+            before = None
+            if wanted.save_label and found.case is not None:
+                before = parts.catalogue.image_state(found.case.image_id)
             result = parts.segmentation.run(found, wanted, tracker)
         told, label = facts(result, tracker), label_file(result)
         if found.case is not None and before is not None:
@@ -156,13 +158,6 @@ async def _watched(
         watch.cancel()
 
 
-def _image_state(parts: Services, case: Case | None) -> dict[str, int]:
-    """What changes when an image does, as a batch keeps it with a prediction."""
-    assert case is not None
-    found = parts.catalogue.image_path(case.image_id).stat()
-    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
-
-
 def _save(
     parts: Services, case: Case, before: dict[str, int], label: bytes, told: dict[str, Any]
 ) -> None:
@@ -172,7 +167,7 @@ def _save(
         path = Path(folder, "label.nii.gz")
         path.write_bytes(label)
         with parts.catalogue.holding(case.image_id):
-            if _image_state(parts, case) != before:
+            if parts.catalogue.image_state(case.image_id) != before:
                 raise ConflictError(
                     "the image changed while it was segmented",
                     where=case.image_id,
