@@ -38,6 +38,7 @@ from cinelabel.learning.loop import AveragedWeights, Interruption
 from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
 from cinelabel.learning.metalr import Forward, Objective
 from cinelabel.learning.publication import publish_candidate
+from cinelabel.learning.rates import draw_rates
 from cinelabel.learning.rivals import METHODS
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
 from cinelabel.learning.tuned import (
@@ -56,6 +57,7 @@ from cinelabel.networks.weights import get_weights, on_cpu, set_weights
 from cinelabel.segmentation.backend import choose_device
 
 PLAN_FILE = "finetuning.json"
+FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -346,6 +348,7 @@ def _train(
     batches = MixedBatches(part.examples, phantoms, config, member.augment, member.finish, judges)
     loop = _Loop(config, folder, part, batches, report)
     finished = loop.run(stop)
+    draw_rates(folder.metrics_file, folder.path / FIGURES, f"{member.card.name}, {config.method}")
     return Trained(on_cpu(loop.average.average), loop.step, loop.seconds, finished)
 
 

@@ -22,7 +22,10 @@ from cinelabel.networks.base import Network
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: the training loss before it, and the rate of each layer group in it."""
+    """What a step did: the training loss before it, and the rate of each layer group in it.
+
+    The rate of a group that stays as it is, is 0.
+    """
 
     loss: float
     rates: Mapping[str, float]
@@ -79,7 +82,10 @@ class AllLayers:
         if not torch.isfinite(norm):
             raise diverged()
         self.optimiser.step()
-        rates = (float(group["lr"]) for group in self.optimiser.param_groups)
+        rates = (
+            float(group["lr"]) * any(p.requires_grad for p in group["params"])
+            for group in self.optimiser.param_groups
+        )
         return Step(number, dict(zip(self.groups, rates, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:

@@ -129,6 +129,8 @@ def figures(state: State) -> dict[str, Any]:
         told |= {"epoch": state.done, "total_epochs": state.total}
     if state.loss is not None:
         told |= {"loss": round(state.loss, 5), "rates": dict(state.rates or {})}
+    if state.member is not None:
+        told["member"] = state.member
     if state.seconds_left is not None:
         told["seconds_left"] = round(state.seconds_left, 1)
     if state.dice:
@@ -215,13 +217,15 @@ def patient_of(case: Case) -> str:
 def corrections_in(workspace: Path, problems: list[str]) -> list[Correction]:
     """The corrections of a workspace: of images that are served and whose patient is known.
 
-    `problems` gets a sentence for each that is left out. Raises InputError without an index.
+    `problems` gets a sentence for each that is left out. Raises InputError without an index, and
+    for a damaged review.
     """
     catalogue = Catalogue(folder_of(workspace), workspace)
     store = LabelStore(workspace)
     labelled = [image for image, case in store.states().items() if case.state == "labelled"]
     patients: dict[str, str] = {}
-    for case in filter(None, map(catalogue.find, labelled)):
+    cases = {case.image_id: case for case in filter(None, map(catalogue.find, labelled))}
+    for case in cases.values():
         try:
             patients[case.image_id] = patient_of(case)
         except InputError as error:
@@ -230,4 +234,10 @@ def corrections_in(workspace: Path, problems: list[str]) -> list[Correction]:
     def image_file(image: str) -> Path | None:
         return catalogue.image_path(image) if image in patients else None
 
-    return find_corrections(store, image_file, patients.__getitem__)
+    return find_corrections(
+        store,
+        image_file,
+        patients.__getitem__,
+        study=lambda image: cases[image].study,
+        phase=lambda image: cases[image].phase,
+    )
