@@ -4,13 +4,16 @@ import dataclasses
 import errno
 import os
 import shutil
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pydicom
 import pytest
 from cinelabel import studies
 from cinelabel.core.errors import GridError, InputError, OutputError
-from cinelabel.studies import dicom
+from cinelabel.studies import dicom, dicom_headers
 from cinelabel.studies.dicom_writer import Protocol
 from pydicom.uid import generate_uid
 
@@ -398,3 +401,38 @@ def test_real_files_against_the_standard_are_read_without_warnings(cine, edit_di
     recwarn.clear()
     studies.load(cine)
     assert [w for w in recwarn if "pydicom" in str(w.filename)] == []
+
+
+def test_two_threads_that_read_images_leave_the_warnings_of_others_as_they_were(cine, monkeypatch):
+    images, _ = dicom_headers.scan(cine)
+    first_reads, second_reads, first_is_done = (threading.Event() for _ in range(3))
+    read = pydicom.dcmread
+
+    def in_turn(path, **options):
+        mine, before = (first_reads, second_reads), (second_reads, first_is_done)
+        said, awaited = mine if path == images[0].path else before
+        said.set()
+        assert awaited.wait(30)
+        return read(path, **options)
+
+    monkeypatch.setattr(pydicom, "dcmread", in_turn)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(dicom_headers.read_pixels, images[0])
+        assert first_reads.wait(30)
+        second = pool.submit(dicom_headers.read_pixels, images[1])
+        first.result(60)
+        first_is_done.set()
+        second.result(60)
+    assert ("ignore", None, UserWarning, None, 0) not in warnings.filters
+
+
+def test_values_against_the_standard_are_read_without_a_warning(cine, edit_dicom):
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        edit_dicom(sorted(cine.iterdir()), SeriesInstanceUID="no such thing as a UID")
+        assert heard, "pydicom warns of it"
+        heard.clear()
+        images, _ = dicom_headers.scan(cine)
+        dicom_headers.read_pixels(images[0])
+    assert images[0].series_uid == "no such thing as a UID"
+    assert [str(each.message) for each in heard] == []

@@ -5,8 +5,8 @@ Attributes are those of the Image Plane, MR Image and Cardiac modules (DICOM PS3
 
 from __future__ import annotations
 
-import contextlib
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cinelabel.core.errors import InputError
 
@@ -46,6 +48,8 @@ HEADER_TAGS = [
     "TemporalPositionIdentifier",
 ]
 _PHASE_MAP_TYPES = {"P", "PHASE", "PHASE MAP", "VELOCITY", "PHASE CONTRAST"}
+_READERS = r"(pydicom|highdicom|cinelabel\.studies)(\.|$)"
+_QUIET = ("ignore", None, UserWarning, re.compile(_READERS), 0)
 _NOT_UNIT = 1e-2  # how far printed direction cosines may be from perpendicular unit vectors
 
 
@@ -93,12 +97,14 @@ class SetAside:
     remedy: str
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without pydicom's warnings on values that real files hold against the standard."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+def quiet() -> None:
+    """Pass over warnings on values that real files hold against the standard, from now on.
+
+    For the whole process and once: the filters of `warnings` are shared by all threads, and two
+    that change them for a while put back what the other one had set.
+    """
+    if _QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", category=UserWarning, module=_READERS)
 
 
 def scan(folder: Path) -> tuple[list[Instance], list[SetAside]]:
@@ -142,6 +148,32 @@ def scan(folder: Path) -> tuple[list[Instance], list[SetAside]]:
     )
 
 
+def require_size(folder: Path, largest_bytes: int) -> None:
+    """Raise InputError if the images below a folder need more memory than that, by their headers.
+
+    A file that is deflated as a whole is refused: what it expands to is known only afterwards.
+    """
+    needed = 0
+    for path in _dicom_files(folder):
+        try:
+            syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+        except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise InputError("is damaged, its DICOM header cannot be read", where=path) from error
+        if syntax == DeflatedExplicitVRLittleEndian:
+            raise InputError(
+                "is deflated as a whole", where=path, remedy="Send it as explicit VR little endian"
+            )
+        header = _read_header(path)
+        sizes = [_number(header, k) for k in ("Rows", "Columns", "SamplesPerPixel")]
+        frames = _number(header, "NumberOfFrames") or 1
+        needed += int(math.prod(size or 1 for size in (*sizes, frames))) * 4
+        if needed > largest_bytes:
+            raise InputError(
+                f"holds more than {largest_bytes / 2**30:g} GB of voxels, {path.name} included",
+                where=folder,
+            )
+
+
 def read_pixels(instance: Instance) -> np.ndarray:
     """(columns, rows) float32 values of an image, rescaled as its header says.
 
@@ -149,9 +181,9 @@ def read_pixels(instance: Instance) -> np.ndarray:
         InputError: the pixels are missing, truncated, or compressed in an unknown way.
     """
     try:
-        with quiet():
-            dataset = pydicom.dcmread(instance.path)
-            stored = dataset.pixel_array
+        quiet()
+        dataset = pydicom.dcmread(instance.path)
+        stored = dataset.pixel_array
     except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, KeyError) as error:
         raise InputError(
             "is truncated or damaged, its pixels cannot be read",
@@ -214,11 +246,11 @@ def _has_preamble(path: Path) -> bool:
 
 def _read_header(path: Path) -> Dataset:
     try:
-        with quiet():
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
-            for _ in header:  # values are converted, and found to be damaged, on access
-                pass
-            return header
+        quiet()
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
+        for _ in header:  # values are converted, and found to be damaged, on access
+            pass
+        return header
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             "is damaged, its DICOM header cannot be read", where=path, remedy="Copy it again"

@@ -89,7 +89,8 @@ def write_seg(path: Path, labels: np.ndarray, images: Sequence[Instance], info: 
     if not np.isin(labels, (0, *LABEL_NAMES.values())).all():
         raise LabelError("the labels have values that are no structure", where=path)
     seg = _segmentation(labels, images, info)
-    with atomic_write(path) as temporary, quiet():
+    quiet()
+    with atomic_write(path) as temporary:
         seg.save_as(temporary)
     return str(seg.SOPInstanceUID)
 
@@ -102,8 +103,8 @@ def read_seg(path: Path, study: Study) -> np.ndarray:
         GridError: a frame does not lie on a slice of the study, voxel on voxel.
         LabelError: a segment is no structure, or two of them overlap.
     """
-    with quiet():
-        return _labels(path, study)
+    quiet()
+    return _labels(path, study)
 
 
 def _labels(path: Path, study: Study) -> np.ndarray:
@@ -127,39 +128,37 @@ def _segmentation(labels: np.ndarray, images: Sequence[Instance], info: SegInfo)
 
     digest = hashlib.sha256(np.ascontiguousarray(labels, np.uint8).tobytes()).hexdigest()
     entropy = ["cinelabel seg", images[0].sop_uid, str(info.version), digest]
-    with quiet():
-        sources = _sources(images)
-        try:
-            seg = Segmentation(
-                source_images=sources,
-                pixel_array=labels.transpose(2, 1, 0).astype(np.uint8),
-                segmentation_type="BINARY",
-                segment_descriptions=[_description(s, info) for s in STRUCTURES],
-                series_instance_uid=generate_uid(entropy_srcs=[*entropy, "series"]),
-                series_number=_SERIES_NUMBER + info.frame,
-                sop_instance_uid=generate_uid(entropy_srcs=[*entropy, "instance"]),
-                instance_number=1,
-                manufacturer="CineLabel",
-                manufacturer_model_name="CineLabel",
-                software_versions=__version__,
-                device_serial_number="1",
-                content_label="CINELABEL",
-                content_description=f"Label version {info.version}"
-                if info.version
-                else "Prediction",
-                content_creator_name=_person(info.who),
-                series_description=" ".join(info.description.split())[:64],
-                pixel_measures=PixelMeasuresSequence(
-                    pixel_spacing=images[0].spacing,
-                    slice_thickness=sources[0].SliceThickness,
-                    spacing_between_slices=_step(images),
-                ),
-            )
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise InputError(
-                f"lacks what a segmentation object must repeat, {error}", where=images[0].path
-            ) from error
-        _name_true_series(seg, images, sources)
+    quiet()
+    sources = _sources(images)
+    try:
+        seg = Segmentation(
+            source_images=sources,
+            pixel_array=labels.transpose(2, 1, 0).astype(np.uint8),
+            segmentation_type="BINARY",
+            segment_descriptions=[_description(s, info) for s in STRUCTURES],
+            series_instance_uid=generate_uid(entropy_srcs=[*entropy, "series"]),
+            series_number=_SERIES_NUMBER + info.frame,
+            sop_instance_uid=generate_uid(entropy_srcs=[*entropy, "instance"]),
+            instance_number=1,
+            manufacturer="CineLabel",
+            manufacturer_model_name="CineLabel",
+            software_versions=__version__,
+            device_serial_number="1",
+            content_label="CINELABEL",
+            content_description=f"Label version {info.version}" if info.version else "Prediction",
+            content_creator_name=_person(info.who),
+            series_description=" ".join(info.description.split())[:64],
+            pixel_measures=PixelMeasuresSequence(
+                pixel_spacing=images[0].spacing,
+                slice_thickness=sources[0].SliceThickness,
+                spacing_between_slices=_step(images),
+            ),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(
+            f"lacks what a segmentation object must repeat, {error}", where=images[0].path
+        ) from error
+    _name_true_series(seg, images, sources)
     return seg
 
 

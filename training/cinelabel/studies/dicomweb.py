@@ -273,8 +273,8 @@ class Mirror:
                     continue  # no image
                 sop_uid = str(header.get("SOPInstanceUID", ""))
                 try:
-                    with quiet():
-                        placed = place_image(header, Path(_file_name(sop_uid)), sop_uid)
+                    quiet()
+                    placed = place_image(header, Path(_file_name(sop_uid)), sop_uid)
                 except (ValueError, TypeError, AttributeError):
                     left_out.append(f"{name}: has headers that cannot be read")
                     continue

@@ -167,8 +167,8 @@ class Pacs:
             PacsError: it could not be sent, or was not stored.
         """
         try:
-            with quiet():
-                dataset = pydicom.dcmread(path)
+            quiet()
+            dataset = pydicom.dcmread(path)
         except (InvalidDicomError, OSError, EOFError, ValueError) as error:
             raise InputError("is missing or damaged and cannot be sent", where=path) from error
         answer = self._ask("an object sent to it", lambda: self._client.store_instances([dataset]))
@@ -188,8 +188,8 @@ class Pacs:
     def _ask(self, what: str, call: Callable[[], T]) -> T:
         """The answer to a call, or a sentence why there is none."""
         try:
-            with quiet():
-                return call()
+            quiet()
+            return call()
         except requests.exceptions.SSLError as error:
             raise self._error("has no TLS certificate that is trusted here") from error
         except requests.exceptions.ConnectTimeout as error:

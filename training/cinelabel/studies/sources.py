@@ -245,8 +245,8 @@ def _study_uid(path: str) -> str | None:
     from cinelabel.studies.dicom_headers import quiet
 
     try:
-        with quiet():
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[STUDY_UID])
-            return str(header.get(STUDY_UID, ""))
+        quiet()
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[STUDY_UID])
+        return str(header.get(STUDY_UID, ""))
     except (InvalidDicomError, OSError, EOFError, ValueError):
         return ""
