@@ -92,7 +92,7 @@ def points(results: Sequence[Result]) -> list[Point]:
 
 
 def curves(found: Sequence[Point]) -> list[Curve]:
-    """One for each strategy and method."""
+    """One for each strategy and method; `found` has the version before."""
     before = next(point for point in found if point.strategy == BEFORE)
     groups: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for point in found:

@@ -64,7 +64,7 @@ MANNERS: Mapping[str, Manner | None] = {
 
 
 @dataclass(frozen=True)
-class TestScore:
+class CaseScore:
     """Dice of a structure in a case that was scored; 0 where it was missed or made up."""
 
     patient: str
@@ -93,7 +93,7 @@ class Result:
     steps: int
     seconds: float
     took_s: float
-    scores: tuple[TestScore, ...]
+    scores: tuple[CaseScore, ...]
     rates: Mapping[str, Any]
     chosen: tuple[Slice, ...]
 
@@ -103,13 +103,26 @@ class Result:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             values["cell"] = Cell(**values["cell"])
-            values["scores"] = tuple(TestScore(**score) for score in values["scores"])
+            values["scores"] = tuple(CaseScore(**score) for score in values["scores"])
             values["chosen"] = tuple((image, z) for image, z in values["chosen"])
             return cls(**values)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 "is not the result of a cell", where=file, remedy="Remove it, to have it made anew"
             ) from error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The results there are, in the order of the cells, and how many cells there are in all."""
+
+    results: tuple[Result, ...]
+    cells: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether no cell is missing."""
+        return len(self.results) == self.cells
 
 
 def simulate(
@@ -121,8 +134,11 @@ def simulate(
     store: ModelStore | None = None,
     progress: Progress | None = None,
     finished: Callable[[Result, int, int, float | None], None] | None = None,
-) -> list[Result]:
-    """Run all cells, or go on with those that are missing in a folder; gives the results of all.
+) -> Outcome:
+    """Run all cells, or go on with those that are missing in a folder.
+
+    Ctrl-C, and while a network learns SIGTERM, end it: finished cells stay, and the one under way
+    goes on from its last checkpoint when called again.
 
     Args:
         config: of the simulation; `model` names a version.
@@ -138,7 +154,6 @@ def simulate(
         RunError: another configuration or other cases than the simulation was begun with, a
             member that cannot be tuned slice by slice, or another process in the folder.
         ModelError: for an unknown version or member.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; finished cells stay, the one under way goes on later.
     """
     store = store or ModelStore()
     version = store.load(config.model)
@@ -150,21 +165,18 @@ def simulate(
         folds = make_folds(config, frames)
         _require_same_split(folder / SPLIT_FILE, folds)
         bench = _Bench(config, folder, version, frames, cache, tell)
-        found: dict[Cell, Result] = {}
         wanted = list(all_cells(config, folds))
-        for cell in wanted:
-            if (file := bench.file(cell)).exists():
-                found[cell] = Result.read(file)
+        files = {cell: bench.file(cell) for cell in wanted}
+        found = {cell: Result.read(file) for cell, file in files.items() if file.exists()}
         by_name = {fold.name: fold for fold in folds}
-        for cell in wanted:
-            if cell in found:
-                continue
-            found[cell] = bench.run(cell, by_name[cell.fold])
-            if finished is not None:
-                took = [r.took_s for c, r in found.items() if c.strategy != BEFORE]
-                left = (len(wanted) - len(found)) * float(np.mean(took)) if took else None
-                finished(found[cell], len(found), len(wanted), left)
-    return [found[cell] for cell in wanted]
+        with contextlib.suppress(KeyboardInterrupt):
+            for cell in [cell for cell in wanted if cell not in found]:
+                found[cell] = bench.run(cell, by_name[cell.fold])
+                if finished is not None:
+                    took = [r.took_s for c, r in found.items() if c.strategy != BEFORE]
+                    left = (len(wanted) - len(found)) * float(np.mean(took)) if took else None
+                    finished(found[cell], len(found), len(wanted), left)
+        return Outcome(tuple(found[cell] for cell in wanted if cell in found), len(wanted))
 
 
 def with_version(config: SimulationConfig, store: ModelStore | None = None) -> SimulationConfig:
@@ -237,7 +249,12 @@ class _Bench:
         if chosen:
             version, trained = self._tune(cell, fold, chosen, work)
         segmenter = Segmenter.load(version.name, store=ModelStore(work / "models"))
-        scores = score_cases(segmenter, fold.test, self._config.fast, self._tell)
+        scores = score_cases(
+            segmenter,
+            fold.test,
+            self._config.fast,
+            lambda done, total, what: self._tell(done, total, f"{cell.name}: scoring"),
+        )
         patients = {image_name(case): case.group for case in fold.pool}
         result = Result(
             cell=cell,
@@ -335,11 +352,11 @@ class _Bench:
 
 def score_cases(
     segmenter: Segmenter, test: Sequence[Case], fast: bool, progress: Progress | None = None
-) -> tuple[TestScore, ...]:
+) -> tuple[CaseScore, ...]:
     """Dice of each structure in each case, segmented as a user would; `fast` as in `segment`."""
     results = segment_cases(segmenter, test, fast=fast, distances=False, progress=progress)
     return tuple(
-        TestScore(result.case.group, image_name(result.case), score.structure, round(dice, 5))
+        CaseScore(result.case.group, image_name(result.case), score.structure, round(dice, 5))
         for result in results
         for score in result.scores
         if (dice := score.penalised_dice) is not None

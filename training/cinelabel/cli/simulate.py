@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cinelabel.cli.train import Data, require_training, roots_of
+from cinelabel.cli.train import EXIT_INTERRUPTED, Data, require_training, roots_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
 def simulate(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the simulation.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of it (default: runs/ and its name).")
-    ] = None,
     data: Data = None,
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")] = Path("runs"),
     leave_one_out: Annotated[
         bool,
         typer.Option(
@@ -38,8 +36,8 @@ def simulate(
 ) -> None:
     """Simulate an annotator who corrects the slices that strategies choose, from known truth.
 
-    Every finished cell is kept: the same command goes on after Ctrl-C, and makes what a CONFIG with
-    more strategies, methods, seeds or budgets adds.
+    Every finished cell is kept: the same command goes on after Ctrl-C, and
+    adds what CONFIG has got of strategies, methods, seeds and budgets.
     """
     require_training()
     from cinelabel.active import curves, plan, simulation
@@ -52,25 +50,28 @@ def simulate(
         minutes=minutes,
     )
     settings = simulation.with_version(loaded)
-    folder = out or Path("runs") / settings.name
+    folder = runs / settings.name
     with terminal.progress_bar("simulating") as progress:
-        results = simulation.simulate(
+        outcome = simulation.simulate(
             settings,
             folder,
             roots_of(data),
-            cache=folder.parent / "data",
+            cache=runs / "phantoms",
             progress=progress,
             finished=_teller(),
         )
-    curves.write_tables(folder, results)
-    found = curves.points(results)
-    if settings.leave_one_out:
-        curves.draw_left_out(folder / "left-out.png", settings, found)
-        terminal.print_table(_left_out_table(found))
-    else:
-        curves.draw_curves(folder / "curves.png", settings, found)
-        terminal.print_table(_curve_table(found))
-    typer.echo(f"{folder}: {len(results)} cells")
+    found = curves.points(outcome.results)
+    if any(point.strategy != plan.BEFORE for point in found):
+        curves.write_tables(folder, outcome.results)
+        if settings.leave_one_out:
+            curves.draw_left_out(folder / "left-out.png", settings, found)
+            terminal.print_table(_left_out_table(found))
+        else:
+            curves.draw_curves(folder / "curves.png", settings, found)
+            terminal.print_table(_curve_table(found))
+    typer.echo(f"{folder}: {len(outcome.results)} of {outcome.cells} cells are finished")
+    if not outcome.finished:
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _teller() -> Callable[[Result, int, int, float | None], None]:
@@ -108,7 +109,7 @@ def _curve_table(found: Sequence[Point]) -> Table:
             curve.method,
             *(f"{at[count]:.3f}" if count in at else "" for count in counts),
             f"{medians(whole)[MEAN]:.3f}" if whole else "",
-            *map(_needed, curve.needed, saved(curve, drawn)),
+            *(map(_needed, curve.needed, saved(curve, drawn)) if whole else ()),
         )
     table.caption = "Dice, mean of the structures, against slices corrected: median of the seeds. "
     table.caption += "In brackets: share of what foreground-aware random needs."
