@@ -657,6 +657,18 @@ def test_what_cannot_be_added_leaves_nothing_behind(
     assert ids(catalogue) == []
 
 
+def test_an_image_that_would_expand_too_far_is_not_added(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    image = save(tmp_path / "large.nii.gz", frames=1)
+    content = bytearray(gzip.decompress(image.read_bytes()))
+    content[40:48] = np.array([3, 30000, 30000, 3], "<i2").tobytes()  # dim of the NIfTI header
+    image.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(InputError, match=r"new: holds 10\.1 GB of voxels, 2 GB are read at most"):
+        catalogue.add_image("new", image)
+    assert list((catalogue.path / "added").iterdir()) == []
+
+
 def test_two_catalogues_of_one_workspace_agree(folder: Path, tmp_path: Path) -> None:
     one, other = open_catalogue(folder, tmp_path), open_catalogue(folder, tmp_path)
     for number in range(6):

@@ -166,6 +166,32 @@ def test_a_label_with_nan(write_nifti):
     refuse(write_nifti(voxels), "label value nan", studies.load_label)
 
 
+def test_a_small_file_that_expands_far_beyond_its_voxels(write_nifti):
+    path = write_nifti(ramp())
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content + bytes(1 << 26), 9))
+    assert path.stat().st_size < 1 << 20
+    refuse(path, "goes on long after the voxels")
+    refuse(path, "goes on long after the voxels", studies.load_label)
+
+
+@pytest.mark.parametrize("offset", [1e9, -1, np.nan, np.inf])
+def test_voxels_that_begin_far_away(write_nifti, patch_header, offset):
+    path = write_nifti(ramp())
+    patch_header(path, vox_offset=offset)
+    refuse(path, "its voxels begin at byte|an impossible length")
+
+
+@pytest.mark.parametrize("length", [-5, 4, 1 << 30])
+def test_an_extension_of_an_impossible_length(write_nifti, patch_header, length):
+    path = write_nifti(ramp())
+    patch_header(path, vox_offset=416)
+    content = gzip.decompress(path.read_bytes())
+    extension = b"\1\0\0\0" + np.array([length, 0], "<i4").tobytes() + bytes(56)
+    path.write_bytes(gzip.compress(content[:348] + extension + content[352:]))
+    refuse(path, "extension|truncated")
+
+
 def test_a_series_of_a_file(write_nifti):
     refuse(write_nifti(ramp()), "--series", lambda path: studies.load(path, series="3"))
 

@@ -6,7 +6,6 @@ Reading the study, comparing the members and writing the label happen outside th
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import tempfile
 import time
@@ -26,6 +25,7 @@ from cinelabel.models.store import ModelStore
 from cinelabel.segmentation import Segmentation, Segmenter
 from cinelabel.segmentation.disagreement import disagreement, summary
 from cinelabel.studies import Study, nifti
+from cinelabel.studies.study import LARGEST_BYTES
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.http.errors import without_paths
@@ -53,8 +53,6 @@ KINDS = {str: "text", list: "list", bool: "truth value"}
 PREDICTED = "original"
 SPARE_THREADS = 8
 """Besides those of waiting requests: the one that has the device, some that write labels."""
-LARGEST_BYTES = 2 * 2**30
-"""Of the voxels of an image that a client brings along, as float32."""
 NO_SEG = "DICOM SEG is written for a frame of a served DICOM study alone"
 
 
@@ -89,16 +87,14 @@ def read_brought(path: Path) -> Study:
     """An image that a client brought along: a NIfTI file or a folder of DICOM files.
 
     Raises:
-        InputError: it cannot be read, or its header announces more than `LARGEST_BYTES`.
+        InputError: it cannot be read, or its headers announce more than `LARGEST_BYTES`.
     """
     if path.is_file():
-        shape, _ = nifti.peek(path)
-        if 4 * math.prod(shape) > LARGEST_BYTES:
-            raise InputError(
-                f"holds {4 * math.prod(shape) / 2**30:.1f} GB of voxels, "
-                f"{LARGEST_BYTES / 2**30:.0f} GB are read at most",
-                where=path.name,
-            )
+        nifti.require_size(path, LARGEST_BYTES)
+    else:
+        from cinelabel.studies import dicom_headers
+
+        dicom_headers.require_size(path, LARGEST_BYTES)
     return studies.load(path)
 
 

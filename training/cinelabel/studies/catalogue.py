@@ -35,7 +35,7 @@ from cinelabel.studies.sources import (
     file_state,
     is_nifti,
 )
-from cinelabel.studies.study import Study
+from cinelabel.studies.study import LARGEST_BYTES, Study
 
 __all__ = ["Case", "Catalogue", "Reading", "ServedStudy"]
 
@@ -286,6 +286,12 @@ class Catalogue:
             )
         if not is_nifti(file.name):
             raise InputError("is no NIfTI file", where=image_id, remedy="Send .nii or .nii.gz")
+        from cinelabel.studies import nifti
+
+        try:
+            nifti.require_size(file, LARGEST_BYTES)
+        except InputError as error:  # the client knows the file by the name it gave
+            raise InputError(error.problem, where=image_id, remedy=error.remedy) from error
         suffix = ".nii.gz" if file.name.lower().endswith(".gz") else ".nii"
         target = self.path / ADDED / f"{image_id}{suffix}"
         key = f"{OF_ADDED}{target.name}"

@@ -7,6 +7,7 @@ believed only when its scale agrees with pixdim.
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -68,6 +69,22 @@ class Tolerances:
 TOLERANCES = Tolerances()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How far a file is read, in bytes after decompression.
+
+    Attributes:
+        header_bytes: the header with its extensions.
+        after_bytes: what may follow the voxels.
+    """
+
+    header_bytes: int = 1 << 26
+    after_bytes: int = 1 << 24
+
+
+LIMITS = Limits()
+
+
 @dataclass(frozen=True, eq=False)
 class _File:
     """An opened NIfTI file: its header as stored, its real axes, its grid; voxels not yet read."""
@@ -80,15 +97,15 @@ class _File:
     def voxels(self, read: Callable[[Any], np.ndarray]) -> np.ndarray:
         """Voxels of the real axes, as `read` takes them from the image.
 
-        The stream is read to its end, where gzip keeps the checksum; nibabel would not look.
+        The stream is read to its end, where gzip keeps the checksum; nibabel would not look. Much
+        more than the header announces is refused, so that a small file cannot expand for ever.
         """
         kind = _image_kind(self.header)
         try:
             with LoggingOutputSuppressor(), ImageOpener(str(self.path)) as stream:
                 holder = {"image": FileHolder(fileobj=cast(IOBase, stream))}
                 array = read(kind.from_file_map(holder, mmap=False))
-                while stream.read(1 << 20):
-                    pass
+                _require_end(stream)
         except _UNREADABLE as error:
             raise _unreadable(self.path, error) from error
         return array.reshape(self.shape, order="F")
@@ -287,6 +304,45 @@ def _open(path: Path) -> _File:
     return _File(path, header, shape, grid)
 
 
+def require_size(path: Path, largest_bytes: int) -> None:
+    """Raise InputError if a file's voxels need more memory than that, by its header."""
+    source = _open(Path(path))
+    itemsize = max(source.header.get_data_dtype().itemsize, np.dtype(np.float32).itemsize)
+    needed = itemsize * math.prod(source.shape)
+    if needed > largest_bytes:
+        raise InputError(
+            f"holds {needed / 2**30:.1f} GB of voxels, {largest_bytes / 2**30:g} GB are read at "
+            "most",
+            where=path.name,
+        )
+
+
+class _Beginning:
+    """The first bytes of a stream, as nibabel reads headers; no more are read than `LIMITS` say."""
+
+    def __init__(self, stream: ImageOpener) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """The next bytes. Raises ImageFileError where the header would be longer than it may be."""
+        if not 0 <= size <= LIMITS.header_bytes - self.tell():
+            raise ImageFileError("its header has an extension of an impossible length")
+        return bytes(self._stream.read(size))
+
+    def tell(self) -> int:
+        """Where the next byte lies."""
+        return int(self._stream.tell())
+
+
+def _require_end(stream: ImageOpener) -> None:
+    """Read to the end. Raises ValueError if that is far."""
+    after = 0
+    while block := stream.read(1 << 20):
+        after += len(block)
+        if after > LIMITS.after_bytes:
+            raise ValueError("it goes on long after the voxels that its header announces")
+
+
 def _stored_header(path: Path) -> Nifti1Header:
     """The header exactly as stored; nibabel would mend some fields silently on loading."""
     with ImageOpener(str(path)) as stream:
@@ -295,7 +351,11 @@ def _stored_header(path: Path) -> Nifti1Header:
         sizes = {int.from_bytes(size, "little"), int.from_bytes(size, "big")}
         for kind in (Nifti1Header, Nifti2Header):
             if kind.sizeof_hdr in sizes:
-                return kind.from_fileobj(stream, check=False)
+                header = kind.from_fileobj(_Beginning(stream), check=False)
+                start = float(header["vox_offset"])
+                if not 0 <= start <= LIMITS.header_bytes:
+                    raise ImageFileError(f"its voxels begin at byte {start:g}")
+                return header
     if len(size) < 4:
         raise EOFError
     raise ImageFileError("it does not begin with a NIfTI header")

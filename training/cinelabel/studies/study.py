@@ -11,6 +11,9 @@ from cinelabel.core.errors import InputError
 from cinelabel.core.files import check_identifier
 from cinelabel.core.grid import Grid
 
+LARGEST_BYTES = 2 * 2**30
+"""Of the voxels, as float32 or as they are stored, of an image that a client hands in."""
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
