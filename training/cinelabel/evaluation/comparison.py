@@ -175,7 +175,8 @@ class _Work:
         scores = self._scores(path / f"{side}-{self._how}", side, row, trained)
         self._done += 1
         self._progress(self._done, self._total, what)
-        return Outcome(row, run.seed, run.frozen, trained.steps, trained.seconds, scores, path)
+        taken = trained.steps, round(trained.seconds, 1)
+        return Outcome(row, run.seed, run.frozen, *taken, scores, path)
 
     @property
     def _how(self) -> str:

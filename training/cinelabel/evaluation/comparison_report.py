@@ -5,7 +5,6 @@ Figures are the median over seeds of the mean over test cases, as in the paper, 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from cinelabel.evaluation.figures import INK, structure_colour
 from cinelabel.evaluation.report import write_csv, write_scores_csv
 from cinelabel.evaluation.summary import structure_names
 from cinelabel.learning.comparison import SIDES, TEST, VALIDATION, Comparison, Layers
+from cinelabel.learning.rates import read_rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,10 @@ SEED_COLUMNS = (
     *("method", "seed", "layers_kept", "steps", "seconds", "structure"),
     *("figure", "value", "cases", "one_side_empty"),
 )
-TABLE_COLUMNS = ("method", "structure", "figure", "median", "lowest", "highest", "seeds")
+TABLE_COLUMNS = (
+    *("method", "structure", "figure", "median", "lowest", "highest"),
+    *("seeds", "patients", "cases"),
+)
 LEARNED_RATES = ("metalr", "autolr")
 """Methods whose rates are worth drawing."""
 
@@ -60,7 +63,11 @@ def write_report(folder: Path, comparison: Comparison, result: Result) -> list[P
     for row in config.methods:
         if config.run(row, 1, (1, 1) if config.searches(row) else None).method in LEARNED_RATES:
             written.append(folder / f"rates-{row}.png")
-            runs = {o.seed: rates_of(o.run) for o in result.of(row) if o.run and o.seed is not None}
+            runs = {
+                outcome.seed: read_rates(outcome.run / "metrics.csv")[1]
+                for outcome in result.of(row)
+                if outcome.run is not None and outcome.seed is not None
+            }
             rates_figure(written[-1], runs, title=f"{row}: learning rates of {config.member}")
     return written
 
@@ -152,27 +159,33 @@ def _caption(comparison: Comparison, result: Result) -> str:
     searched = f" Layers that stay were chosen in {tries} runs on validation patients." * bool(
         tries
     )
+    slices = comparison.examples.slice_count
     return (
-        f"Median, lowest and highest of {len(config.seeds)} seeds; a value is the mean over cases "
-        "of whole studies, a structure that one side alone has counts as 0. Member "
-        f"{config.member} of {config.model} alone. {sides}; {len(comparison.examples)} training "
-        f"slices.{searched}"
+        f"Median, lowest and highest of {_many(len(config.seeds), 'seed')}; a value is the mean "
+        "over cases of whole studies, a structure that one side alone has counts as 0. Member "
+        f"{config.member} of {config.model} alone. {sides}; {_many(slices, 'training slice')}."
+        f"{searched}"
     )
 
 
 def _counted(comparison: Comparison, side: str) -> str:
     cases = comparison.sides[side]
     patients = len({case.group for case in cases})
-    return f"{patients} patient{'s' * (patients != 1)}, {len(cases)} cases"
+    return f"{_many(patients, 'patient')}, {_many(len(cases), 'case')}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _table_rows(comparison: Comparison, result: Result) -> list[dict[str, Any]]:
-    rows = []
+    rows, cases = [], comparison.sides[TEST]
+    counts = len({case.group for case in cases}), len(cases)
     for row in (BEFORE, *comparison.config.methods):
         for figure, structure in _columns(result):
             if values := _values(result.of(row), figure, structure):
                 found = (row, structure or "mean", figure, float(np.median(values)))
-                numbers = (*found, min(values), max(values), len(values))
+                numbers = (*found, min(values), max(values), len(values), *counts)
                 rows.append(dict(zip(TABLE_COLUMNS, numbers, strict=True)))
     return rows
 
@@ -205,7 +218,9 @@ def scores_figure(path: Path, comparison: Comparison, result: Result) -> None:
             if values:
                 axes.plot([np.median(values)], [height], "|", ms=14, mew=1.8, color=INK)
         axes.set_title(f"Dice  {structure.name}", fontsize=9, loc="left")
+        axes.locator_params(axis="x", nbins=4)
         _plain(axes, "x")
+    panels[0].set_ylim(-0.6, len(rows) - 0.4)
     panels[0].set_yticks(range(len(rows)), rows, fontsize=8)
     panels[0].invert_yaxis()
     figure.suptitle(
@@ -251,21 +266,13 @@ def _grid_cell(axes: Axes, kept: Layers, dice: float, *, dark: bool, chosen: boo
         axes.add_patch(frame)
 
 
-def rates_of(run: Path) -> dict[str, np.ndarray]:
-    """Rates of a run's metrics.csv: layer group, in the network's order -> one a step."""
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    groups = [name for name in rows[0] if name.startswith("rate_")]
-    return {g.removeprefix("rate_"): np.array([float(row[g]) for row in rows]) for g in groups}
-
-
 def rates_figure(
     path: Path, runs: Mapping[int, Mapping[str, np.ndarray]], *, title: str = ""
 ) -> None:
     """Write a PNG of learned rates: over the steps of the first seed, and at the end along depth.
 
-    runs: seed -> rates as `rates_of` gives them. At the end there is a line a seed, their median,
-    and the first rates (Figs. 3 b and 4 of the paper).
+    runs: seed -> rates of each layer group, as `learning.rates.read_rates` gives them. At the end
+    there is a line a seed, their median, and the first rates (Figs. 3 b and 4 of the paper).
     """
     from matplotlib import colormaps
 

@@ -77,6 +77,7 @@ def _phases(case: Case, folder: Path) -> Iterator[Correction]:
             image_file=image,
             label_file=label,
             whole=case.scored_slices is None,
+            phase=case.phase if case.phase in ("ED", "ES") else None,
         )
 
 
