@@ -48,6 +48,8 @@ def test_labels_go_out_and_into_another_workspace(
     other = tmp_path / "other"
     other.mkdir()
     assert run_command("import", tmp_path / "out", "--workspace", other) == 0
+    assert capsys.readouterr().out == "2 versions, 2 events, 0 reviews\n"
+    assert not (other / "store").exists()
     assert LabelStore(other).events() == LabelStore(workspace).events()
     assert run_command("export", tmp_path / "out", "--workspace", workspace) == 2
     assert "the folder exists already. Name a new one." in capsys.readouterr().err
@@ -61,9 +63,21 @@ def test_what_could_not_come_in_is_said_and_the_exit_code_is_2(
     shutil.copy(workspace / "store/p1__t00.nii.gz", plain)
     assert run_command("import", plain, "--workspace", workspace, "--who", "carl") == 2
     said = capsys.readouterr()
-    assert said.out == "0 versions, 0 events, 0 images, 0 reviews\n"
+    assert said.out == "0 versions, 0 events, 0 reviews\n"
     assert "version 2 by bob" in said.err
     assert "1 of the labels were left" in said.err
+
+
+@pytest.mark.parametrize("command", [["check"], ["history", "p1__t00"]])
+def test_nothing_is_made_in_a_folder_that_is_no_workspace(
+    workspace: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+):
+    studies = tmp_path / "studies"
+    shutil.copytree(workspace / "store", studies)
+    before = sorted(studies.rglob("*"))
+    assert run_command(*command, "--workspace", studies) == 2
+    assert "is no workspace. Serve the studies once" in capsys.readouterr().err
+    assert sorted(studies.rglob("*")) == before
 
 
 def test_the_history_of_a_case_is_shown(workspace: Path, capsys: pytest.CaptureFixture[str]):

@@ -15,6 +15,9 @@ app = typer.Typer(
     help="Export, import, follow and check the labels of readers.", no_args_is_help=True
 )
 
+OF_WORKSPACE = ("labels.sqlite", "labels.lock", "studies.json", "store/datastore_v2.json")
+"""Files of which a workspace has one; in other folders, unless they are empty, nothing is made."""
+
 Workspace = Annotated[
     Path | None, typer.Option("--workspace", help="Folder that `cinelabel serve` keeps labels in.")
 ]
@@ -132,12 +135,16 @@ def _open(workspace: Path | None, studies: Path | None) -> tuple[LabelStore, Pat
         raise InputError("give one of --workspace and --studies")
     folder = default_workspace(studies) if workspace is None and studies else workspace
     if folder is None or not folder.is_dir():
-        raise InputError(
-            "there is no such workspace",
-            where=folder,
-            remedy="Serve the studies once, or name the folder given to `serve --workspace`",
-        )
-    return LabelStore(folder), folder / IMAGES
+        problem = "there is no such workspace"
+    elif any(folder.iterdir()) and not any((folder / name).is_file() for name in OF_WORKSPACE):
+        problem = "is no workspace"
+    else:
+        return LabelStore(folder), folder / IMAGES
+    raise InputError(
+        problem,
+        where=folder,
+        remedy="Serve the studies once, or name the folder given to `serve --workspace`",
+    )
 
 
 def _tell(done: Exchanged) -> None:
@@ -145,7 +152,5 @@ def _tell(done: Exchanged) -> None:
 
     for problem in done.problems:
         terminal.note(problem)
-    print(
-        f"{done.versions} versions, {done.events} events, {done.images} images, "
-        f"{done.reviews} reviews"
-    )
+    images = f"{done.images} images, " if done.images else ""
+    print(f"{done.versions} versions, {done.events} events, {images}{done.reviews} reviews")

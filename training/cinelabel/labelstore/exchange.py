@@ -34,7 +34,10 @@ SUFFIX = ".nii.gz"
 
 @dataclass(frozen=True)
 class Exchanged:
-    """What went out or came in, and what was left, a sentence each."""
+    """What went out or came in, and what was left, a sentence each.
+
+    Images go out only: those of a data set tell the grid of labels where the workspace has none.
+    """
 
     versions: int = 0
     events: int = 0
@@ -135,9 +138,7 @@ def _import_histories(folder: Path, store: LabelStore, images: Path) -> Exchange
             done = done.without(error)
             continue
         added = sum(event.version is not None for event in events[len(events) - new :])
-        done = replace(
-            done, versions=done.versions + added, events=done.events + new, images=done.images + 1
-        )
+        done = replace(done, versions=done.versions + added, events=done.events + new)
     return done
 
 
