@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections import namedtuple
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
 from cinelabel.core.errors import InputError
 from cinelabel.models.store import BUNDLED, ModelStore
-from cinelabel.serving.selfcheck import Finding, check, require_sound, versions
+from cinelabel.serving.selfcheck import Finding, ask_dicomweb, check, require_sound, versions
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.serving.tokens import Role, Tokens
 
 Usage = namedtuple("Usage", "total used free")
+PYTHON = (3, 11)
 INSTALLED = {
     "monailabel": "0.8.5",
     "pydicom": "2.4.5",
+    "numpy": "1.26.4",
     "torch": "2.14.1",
     "torchvision": "0.29.1",
 }
@@ -54,6 +57,7 @@ def test_a_sound_machine_has_no_error_and_nothing_is_left_behind(
     [
         ("monailabel", "0.9.0", "warning", ("0.9.0", "0.8.5", "pip install")),
         ("pydicom", "3.0.1", "error", ("3.0.1", "pydicom<3")),
+        ("numpy", "2.1.0", "warning", ("2.1.0", "numpy<2")),
         ("torchvision", "0.20.1", "warning", ("2.14.1", "0.20.1")),
         ("torch", "2.14.1+cpu", "warning", ("2.14.1+cpu", "built for each other")),
     ],
@@ -62,13 +66,71 @@ def test_versions_that_do_not_work_together_are_named(
     package: str, version: str, level: str, words: tuple[str, ...]
 ) -> None:
     installed = {**INSTALLED, package: version}
-    (finding,) = versions(installed.__getitem__)
+    (finding,) = versions(installed.__getitem__, PYTHON)
     assert finding.level == level
     assert all(word in finding.sentence for word in words)
 
 
 def test_the_versions_that_were_tested_are_fine() -> None:
-    assert [finding.level for finding in versions(INSTALLED.__getitem__)] == ["fine"]
+    assert [finding.level for finding in versions(INSTALLED.__getitem__, PYTHON)] == ["fine"]
+
+
+def test_a_python_that_monai_label_does_not_run_with_is_named() -> None:
+    for python in ((3, 9), (3, 13)):
+        (finding,) = versions(INSTALLED.__getitem__, python)
+        assert finding.level == "error"
+        assert f"{python[0]}.{python[1]}" in finding.sentence
+
+
+def test_a_package_that_is_missing_is_named_with_the_line_to_type(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "torchvision":
+            raise metadata.PackageNotFoundError(name)
+        return INSTALLED[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    sentence = only_error(settings)
+    assert "torchvision, which is not installed" in sentence
+    assert "pip install 'cinelabel[server]'" in sentence
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("http://pacs.example/dicom-web", True),
+        ("https://pacs.example/dicom-web", False),
+        ("http://localhost:8042/dicom-web", False),
+    ],
+)
+def test_a_log_in_that_would_cross_the_network_as_text_is_warned_of(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, address: str, warned: bool
+) -> None:
+    of_pacs = replace(settings, studies=None, dicomweb=address)
+    monkeypatch.delenv("CINELABEL_DICOMWEB_PASSWORD", raising=False)
+    monkeypatch.delenv("CINELABEL_DICOMWEB_TOKEN", raising=False)
+    assert not any("unencrypted" in finding.sentence for finding in check(of_pacs))
+    monkeypatch.setenv("CINELABEL_DICOMWEB_TOKEN", "secret")
+    found = [finding for finding in check(of_pacs) if "unencrypted" in finding.sentence]
+    assert [finding.level for finding in found] == (["warning"] if warned else [])
+    assert "secret" not in str(found)
+
+
+def test_whether_the_dicomweb_server_answers_is_asked(
+    orthanc: Any, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CINELABEL_DICOMWEB_USER", orthanc.user)
+    monkeypatch.setenv("CINELABEL_DICOMWEB_PASSWORD", orthanc.password)
+    (finding,) = ask_dicomweb(replace(settings, dicomweb=orthanc.dicomweb))
+    assert (finding.level, orthanc.dicomweb in finding.sentence) == ("fine", True)
+    away = replace(settings, dicomweb=f"http://127.0.0.1:{settings.port}/dicom-web")
+    (finding,) = ask_dicomweb(away)
+    assert finding.level == "warning"
+    assert "cannot be reached" in finding.sentence
+    monkeypatch.setenv("CINELABEL_DICOMWEB_PASSWORD", "wrong")
+    (finding,) = ask_dicomweb(replace(settings, dicomweb=orthanc.dicomweb))
+    assert "refused the log-in" in finding.sentence
 
 
 @pytest.mark.parametrize(("megabytes", "level"), [(150, "error"), (3000, "warning")])

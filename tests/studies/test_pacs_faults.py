@@ -16,7 +16,8 @@ pytest.importorskip("dicomweb_client", reason="the [server] extra is not install
 
 from cinelabel.core.errors import InputError
 from cinelabel.studies.dicomweb import Mirror
-from cinelabel.studies.pacs import Credentials, Limits, check_url
+from cinelabel.studies.dicomweb_address import check_url
+from cinelabel.studies.pacs import Credentials, Limits
 
 QUICK = Limits(connect_s=0.5, read_s=0.3, answer_s=1.0, answer_mb=1, stack_s=5.0)
 Answer = Callable[[BaseHTTPRequestHandler], None]

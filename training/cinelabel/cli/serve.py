@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -115,7 +114,7 @@ def serve(
     settings = _with_default_tokens(settings)
     findings = selfcheck.check(settings)
     if check:
-        for finding in findings:
+        for finding in (*findings, *selfcheck.ask_dicomweb(settings)):
             print(f"{finding.level}: {finding.sentence}")
         raise typer.Exit(2 if any(finding.level == "error" for finding in findings) else 0)
     selfcheck.require_sound(findings)
@@ -151,6 +150,7 @@ def _require_source(studies: Path | None, dicomweb: str | None) -> None:
     """Raise InputError unless there is one thing that can be served; note an empty folder."""
     from cinelabel.cli import terminal
     from cinelabel.core.errors import InputError
+    from cinelabel.studies.dicomweb_address import check_url
     from cinelabel.studies.sources import require_folder
 
     if (studies is None) == (dicomweb is None):
@@ -164,22 +164,8 @@ def _require_source(studies: Path | None, dicomweb: str | None) -> None:
             raise InputError(f"cannot be read, {reason}", where=studies) from error
         if empty:
             terminal.note(f"{studies} is empty so far; studies that are put there will be served.")
-    if dicomweb is None:
-        return
-    try:
-        address = urlsplit(dicomweb)
-    except ValueError:
-        address = urlsplit("")
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise InputError(
-            "is not the address of a DICOMweb server", where=dicomweb, remedy="Give an http(s) URL"
-        )
-    if address.username or address.password:
-        raise InputError(
-            "an address with a password would be kept in files and logs",
-            where=f"{address.scheme}://...@{address.hostname}",
-            remedy="Set CINELABEL_DICOMWEB_USER and CINELABEL_DICOMWEB_PASSWORD instead",
-        )
+    if dicomweb is not None:
+        check_url(dicomweb)
 
 
 def _resolved(path: Path | None) -> Path | None:

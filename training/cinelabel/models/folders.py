@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cinelabel.core.errors import OutputError
+from cinelabel.core.files import flush_to_disk
 
 PARTIAL = ".partial-"
 
@@ -26,24 +27,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
-            _flush(path)
+            flush_to_disk(path)
         if target.exists():
             raise OutputError("the folder exists already", where=target)
         os.rename(temporary, target)
-        _flush(target.parent)
+        flush_to_disk(target.parent)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(f"cannot be written, {reason}", where=target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """fsync a file or, where the system can, a folder."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

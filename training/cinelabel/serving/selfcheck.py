@@ -7,23 +7,27 @@ import re
 import shutil
 import ssl
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from cinelabel.core.errors import CineLabelError, InputError
 from cinelabel.core.files import output_error
 from cinelabel.models.store import ModelStore
-from cinelabel.serving.process import require_free_port, require_server_packages
-from cinelabel.serving.settings import ServerSettings
+from cinelabel.serving.process import INSTALL_LINE, require_free_port, require_server_packages
+from cinelabel.serving.settings import ServerSettings, is_loopback
 from cinelabel.serving.standins import MONAI_LABEL
 from cinelabel.serving.tokens import Tokens, require_private
+from cinelabel.studies.dicomweb_address import PASSWORD, TOKEN, check_url
 
 Level = Literal["fine", "warning", "error"]
 
+PYTHONS = ((3, 10), (3, 12))
 TORCHVISION_BEHIND_TORCH = 15
 """torch 2.N and torchvision 0.(N + 15) are built for each other."""
 FREE_WARN_BYTES = 5 * 1000**3
@@ -60,13 +64,22 @@ def require_sound(findings: Sequence[Finding]) -> None:
 def packages(_: ServerSettings) -> Iterator[Finding]:
     """The server's packages, in versions that work together."""
     require_server_packages()
-    yield from versions(metadata.version)
+    yield from versions(metadata.version, sys.version_info[:2])
 
 
-def versions(version: Callable[[str], str]) -> Iterator[Finding]:
-    """What versions of packages break; `version` tells that of a package by its name."""
-    monailabel, pydicom = version("monailabel"), version("pydicom")
-    torch, torchvision = version("torch"), version("torchvision")
+def versions(version: Callable[[str], str], python: tuple[int, int]) -> Iterator[Finding]:
+    """What versions of packages break; `version` tells that of a package by its name.
+
+    Raises InputError if one is not installed.
+    """
+    try:
+        monailabel, pydicom, numpy = map(version, ("monailabel", "pydicom", "numpy"))
+        torch, torchvision = version("torch"), version("torchvision")
+    except metadata.PackageNotFoundError as error:
+        raise InputError(
+            f"the server needs {error.name}, which is not installed",
+            remedy=f"Run {INSTALL_LINE}; the README names the lines that save a second torch",
+        ) from error
     sound = True
     if monailabel != MONAI_LABEL:
         sound = False
@@ -74,6 +87,20 @@ def versions(version: Callable[[str], str]) -> Iterator[Finding]:
             "warning",
             f"MONAI Label is {monailabel}; the server is written for and tested with "
             f"{MONAI_LABEL}. Run pip install monailabel=={MONAI_LABEL}.",
+        )
+    if not PYTHONS[0] <= python <= PYTHONS[1]:
+        sound = False
+        first, last = (".".join(map(str, each)) for each in PYTHONS)
+        yield Finding(
+            "error",
+            f"Python is {python[0]}.{python[1]}; MONAI Label runs with {first} to {last}.",
+        )
+    if _numbers(numpy)[0] >= 2:
+        sound = False
+        yield Finding(
+            "warning",
+            f"numpy is {numpy}; the server is written for and tested with 1.26, and packages that "
+            "MONAI Label needs ask for less than 2. Run pip install 'numpy<2'.",
         )
     if _numbers(pydicom)[0] >= 3:
         sound = False
@@ -206,5 +233,33 @@ def tokens(settings: ServerSettings) -> Iterator[Finding]:
     yield Finding("fine", f"{settings.tokens}: {names}.")
 
 
+def dicomweb(settings: ServerSettings) -> Iterator[Finding]:
+    """The address of the DICOMweb server is one, and a log-in does not cross a network as text."""
+    if settings.dicomweb is None:
+        return
+    address = urlsplit(check_url(settings.dicomweb))
+    with_log_in = bool(os.environ.get(PASSWORD) or os.environ.get(TOKEN))
+    if address.scheme == "http" and with_log_in and not is_loopback(address.hostname or ""):
+        yield Finding(
+            "warning",
+            f"{settings.dicomweb}: log-in and images cross the network unencrypted. "
+            "Give its https address.",
+        )
+
+
+def ask_dicomweb(settings: ServerSettings) -> Iterator[Finding]:
+    """Whether the DICOMweb server answers; a server that is away keeps none from starting."""
+    if settings.dicomweb is None:
+        return
+    try:
+        from cinelabel.studies.pacs import Credentials, Limits, Pacs
+
+        limits = Limits(connect_s=5.0, read_s=10.0, answer_s=15.0)
+        Pacs(settings.dicomweb, Credentials.from_environment(), limits).greet()
+        yield Finding("fine", f"DICOMweb server {settings.dicomweb}: answers.")
+    except (CineLabelError, ImportError) as error:
+        yield Finding("warning", str(error))
+
+
 Check = Callable[[ServerSettings], Iterator[Finding]]
-CHECKS: tuple[Check, ...] = (packages, workspace, model, port, certificate, tokens)
+CHECKS: tuple[Check, ...] = (packages, workspace, model, port, certificate, tokens, dicomweb)

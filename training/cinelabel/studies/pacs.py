@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import pydicom
 import requests
@@ -26,12 +25,8 @@ from pydicom.tag import Tag
 
 from cinelabel.core.errors import CineLabelError, InputError
 from cinelabel.studies.dicom_headers import HEADER_TAGS, quiet
+from cinelabel.studies.dicomweb_address import PASSWORD, TOKEN, USER, check_url
 
-USER, PASSWORD, TOKEN = (
-    "CINELABEL_DICOMWEB_USER",
-    "CINELABEL_DICOMWEB_PASSWORD",
-    "CINELABEL_DICOMWEB_TOKEN",
-)
 _PAGE = 500  # series asked for at once
 _JSON_TAGS = frozenset(f"{int(Tag(keyword)):08X}" for keyword in HEADER_TAGS)
 
@@ -126,6 +121,10 @@ class Pacs:
         )
         self._client.set_http_retry_params(retry=False)
 
+    def greet(self) -> None:
+        """Ask for a few series, to see whether it answers. Raises PacsError."""
+        self._ask("a search", partial(self._search, {}, 0, 1))
+
     def search(self, filters: Mapping[str, str]) -> list[FoundSeries]:
         """All series that match, e.g. {"Modality": "MR"}. Raises PacsError."""
         found: dict[str, FoundSeries] = {}
@@ -176,11 +175,13 @@ class Pacs:
             reason = int(failed.get("FailureReason") or 0)
             raise self._error(f"did not store an object sent to it (reason {reason:#06x})")
 
-    def _search(self, filters: Mapping[str, str], offset: int) -> list[FoundSeries]:
+    def _search(
+        self, filters: Mapping[str, str], offset: int, limit: int = _PAGE
+    ) -> list[FoundSeries]:
         answer = self._client.search_for_series(
             fields=["NumberOfSeriesRelatedInstances"],
             search_filters=dict(filters),
-            limit=_PAGE,
+            limit=limit,
             offset=offset,
         )
         return [_found(Dataset.from_json(item)) for item in answer]
@@ -214,29 +215,6 @@ class Pacs:
 
     def _error(self, problem: str, remedy: str | None = None) -> PacsError:
         return PacsError(problem, where=f"DICOMweb server {self.url}", remedy=remedy)
-
-
-def check_url(url: str) -> str:
-    """The address of a DICOMweb server without a slash at its end.
-
-    Raises:
-        InputError: it is no http or https address, or holds a password.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if "@" in parts.netloc:
-        raise InputError(
-            "the address of the DICOMweb server holds a user or password, which logs would show",
-            remedy=f"Set {USER} and {PASSWORD}, or {TOKEN}, instead",
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(
-            f"{url!r} is no address of a DICOMweb server",
-            remedy="Give one such as http://host:8042/dicom-web",
-        )
-    return url.rstrip("/")
 
 
 class _Session(requests.Session):
