@@ -7,7 +7,6 @@ import itertools
 import os
 import random
 import re
-import resource
 import select
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from cinelabel.core.grid import Grid
 from cinelabel.labelstore import Event, LabelStore, Submission, folders
 from cinelabel.labelstore.index import Index
 from cinelabel.studies import nifti
+
+resource = pytest.importorskip("resource", reason="programs are limited and killed as on POSIX")
 
 IMAGE = "p1__t00"
 CASES = 3000
