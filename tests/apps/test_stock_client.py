@@ -177,6 +177,7 @@ def whole_session(client: Any, served: Any, tmp_path: Path, order: tuple[str, ..
     )
     assert (kept["image"], kept["label"]) == (sample["id"], sample["id"])
     assert (kept["version"], kept["names"]) == (sample["version"] + 1, list(order))
+    assert kept["model"] == answer["model"]
     after = client.info()["datastore"]
     assert after["completed"] == before["completed"] + 1
     stored, grid = studies.load_label(client.download_label(sample["id"], "final"))

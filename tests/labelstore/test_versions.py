@@ -16,6 +16,7 @@ from cinelabel.core.files import sha256
 from cinelabel.core.grid import Grid
 from cinelabel.core.review import MotionGrade, ReviewRecord
 from cinelabel.labelstore import LabelStore, Submission
+from cinelabel.labelstore.validation import slice_digests
 from cinelabel.studies import nifti
 
 IMAGE = "p1__t00"
@@ -299,3 +300,45 @@ def test_an_empty_label_is_refused_and_skipping_is_offered(
 ):
     with pytest.raises(LabelError, match="empty. Skip the case"):
         store.submit(IMAGE, grid, write(heart * 0), by())
+
+
+def test_a_label_began_as_the_prediction_that_its_client_was_shown_last(
+    store: LabelStore, label: Path, grid: Grid, write: Write, heart: np.ndarray, by: By
+):
+    predicted = heart.copy()
+    predicted[..., 2] = 0
+    store.saw_prediction(IMAGE, "anna", "slicer-1", "m-2", predicted)
+    kept = store.submit(IMAGE, grid, label, by())
+    assert kept.model == "m-2"
+    same = [a == b for a, b in zip(kept.predicted, slice_digests(heart), strict=True)]
+    assert same == [True, True, False, True]
+    again = store.submit(IMAGE, grid, write(np.flip(heart, 1)), by())
+    assert (again.version, again.model, again.predicted) == (2, "m-2", kept.predicted)
+
+
+def test_a_prediction_that_another_client_was_shown_says_nothing_of_a_label(
+    store: LabelStore, label: Path, grid: Grid, heart: np.ndarray, by: By
+):
+    store.saw_prediction(IMAGE, "anna", "slicer-1", "m-2", heart)
+    kept = store.submit(IMAGE, grid, label, by(client_id="slicer-2"))
+    assert (kept.model, kept.predicted) == (None, ())
+
+
+def test_a_prediction_is_forgotten_when_its_client_takes_the_case_anew(
+    store: LabelStore, label: Path, grid: Grid, heart: np.ndarray, by: By
+):
+    store.saw(IMAGE, "anna", "slicer-1", 0)
+    store.saw_prediction(IMAGE, "anna", "slicer-1", "m-2", heart)
+    store.saw(IMAGE, "anna", "slicer-1", 0)
+    assert store.submit(IMAGE, grid, label, by()).model is None
+
+
+def test_a_later_version_by_another_hand_began_as_the_one_it_goes_on_from(
+    store: LabelStore, label: Path, grid: Grid, write: Write, heart: np.ndarray, by: By
+):
+    store.saw_prediction(IMAGE, "anna", "slicer-1", "m-2", heart)
+    first = store.submit(IMAGE, grid, label, by())
+    later = store.submit(IMAGE, grid, write(np.flip(heart, 1)), by(who="bob", base_version=1))
+    assert (later.model, later.predicted) == (first.model, first.predicted)
+    other = by(who="eve", base_version=2, model="m-3")
+    assert store.submit(IMAGE, grid, label, other).predicted == ()

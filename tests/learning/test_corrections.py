@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 from cinelabel.core.errors import InputError, OutputError, RunError
+from cinelabel.core.review import Action, Decision, MotionGrade, ReviewRecord, SliceReview
 from cinelabel.learning.corrections import (
+    UNTOLD,
     Correction,
     find_corrections,
     hold_out,
+    judging_frames,
     read_examples,
     read_lesson,
     taught_slices,
+    unusable_slices,
 )
 from cinelabel.transforms.preparation import Preparation
 
@@ -165,3 +170,63 @@ def test_two_processes_deal_patients_into_one_file(tmp_path):
     expected = sorted(f"{who}{n}" for who in "pq" for n in range(10))
     assert sorted(kept["training"] + kept["held_out"]) == expected
     assert len(kept["held_out"]) == 4
+
+
+def by_anna(action):
+    return Decision(Action(action), "blurred", "anna", "2026-01-01T00:00:00+00:00")
+
+
+def test_a_decision_on_a_slice_counts_before_that_on_the_study_and_both_before_the_grade():
+    severe = ReviewRecord("a", grade=MotionGrade.SEVERE)
+    assert unusable_slices(severe, 3) == (0, 1, 2)
+    assert unusable_slices(replace(severe, decision=by_anna("accept")), 3) == ()
+    assert unusable_slices(ReviewRecord("a", grade=MotionGrade.INTERMEDIATE), 3) == ()
+    slices = (SliceReview(0, decision=by_anna("repeat")), SliceReview(2, artefact_score=0.4))
+    assert unusable_slices(ReviewRecord("a", slices=slices), 3) == (0,)
+    kept = (SliceReview(1, decision=by_anna("accept")),)
+    excluded = ReviewRecord("a", slices=kept, decision=by_anna("exclude"))
+    assert unusable_slices(excluded, 3) == (0, 2)
+
+
+def test_of_excluded_slices_only_those_teach_in_which_the_prediction_was_changed(readers):
+    predicted = heart()
+    predicted[:, :, 2] = 0
+    grid = readers.write("a__t00", heart())
+    readers.labels.saw_prediction("a__t00", "reader", "test", "m-1", predicted)
+    readers.submit("a__t00", heart(), grid)
+    readers.labels.save_review("a", ReviewRecord("a", decision=by_anna("exclude")), "anna")
+    (found,) = find_corrections(
+        readers.labels, readers.image, lambda name: name[0], study=lambda name: name[0]
+    )
+    assert found.unusable == (0, 1, 2, 3, 4)
+    assert read_lesson(found).slices.tolist() == [2]
+    assert Correction.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_an_excluded_slice_that_a_reader_drew_from_nothing_teaches():
+    assert taught_slices(heart(), whole=False, unusable=[0, 1, 2]).tolist() == [1, 2, 3]
+    assert taught_slices(heart(), whole=True, unusable=[0, 1, 2]).tolist() == [3, 4]
+
+
+def test_ed_and_es_judge_first_and_then_frames_evenly_spread(tmp_path):
+    def frame(patient, number, phase=None):
+        name = f"{patient}__t{number:02d}"
+        return Correction(name, patient, 1, "", tmp_path, tmp_path, True, phase=phase)
+
+    frames = [frame("a", k, {7: "ES", 3: "ED"}.get(k)) for k in range(10)] + [frame("b", 0)]
+    chosen = [c.image for c in judging_frames(frames, 4)]
+    assert chosen == ["a__t03", "a__t07", "a__t00", "a__t09", "b__t00"]
+    assert [c.image for c in judging_frames(frames, 1)] == ["a__t03", "b__t00"]
+
+
+def test_a_stack_holds_every_slice_that_teaches_and_marks_those_that_do_not(readers):
+    labels = heart(slice(0, 4))
+    labels[:, :, 2] = 0
+    readers.submit("a", labels, readers.write("a", labels))
+    examples = read_examples(readers.corrections(), replace(SEEN, depth=2), 0, [])
+    told = (examples.labels != UNTOLD).any((2, 3))
+    assert examples.images.shape == (3, 2, 16, 16)  # slices 0 and 1, 2 and 3, 3 and 4
+    assert told.tolist() == [[True, True], [False, True], [True, False]]
+    longer = read_examples(readers.corrections(), replace(SEEN, depth=8), 0, [])
+    assert longer.images.shape == (1, 8, 16, 16)
+    np.testing.assert_array_equal(longer.images[0, 0], longer.images[0, 1])
