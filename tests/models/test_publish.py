@@ -31,8 +31,13 @@ def contents(folder):
 
 def test_a_published_version_is_whole_and_others_are_untouched(store, drafts):
     before = contents(store.root)
+    for name in ("b-1-0123abcd", "b-1-tuned-1-0123abcd"):  # of one who was killed, and another's
+        (store.root / f".partial-{name}").mkdir()
     version = publish(store, drafts, parent="a-1", licence="CC-BY-4.0")
     version.verify()
+    assert [path.name for path in store.root.glob(".partial-*")] == [
+        ".partial-b-1-tuned-1-0123abcd"
+    ]
     assert sorted(path.name for path in version.path.iterdir()) == [
         "card.json",
         *(

@@ -103,6 +103,7 @@ def require_published(clinic: Path, store: ModelStore) -> None:
     require_whole(store)
     own = [name for name in store.versions() if not store.is_bundled(name)]
     assert own == ["tiny-1", "tiny-1-tuned-1"]
+    assert not list(store.root.glob(".partial-*"))
     assert [use.version for use in store.history()] == ["tiny-1", "tiny-1-tuned-1"]
     table = clinic / "workspace" / "jobs" / "one" / "run" / "metrics.csv"
     assert len(table.read_text().splitlines()) == 1 + REQUEST["steps"]

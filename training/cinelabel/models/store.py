@@ -41,7 +41,7 @@ from cinelabel.models.card import (
     Role,
     read_card,
 )
-from cinelabel.models.folders import whole_folder
+from cinelabel.models.folders import PARTIAL, whole_folder
 from cinelabel.networks.specs import NetworkSpec
 
 if TYPE_CHECKING:
@@ -403,6 +403,8 @@ class ModelStore:
             )
             write_json(folder / CARD_FILE, card.model_dump(mode="json"))
             read_card(folder / CARD_FILE)
+        for left in self.root.glob(f"{PARTIAL}{version}-{'[0-9a-f]' * 8}"):  # by one who was killed
+            shutil.rmtree(left, ignore_errors=True)
         return self.load(version)
 
 
