@@ -669,6 +669,41 @@ def test_an_image_that_would_expand_too_far_is_not_added(
     assert list((catalogue.path / "added").iterdir()) == []
 
 
+def test_names_that_differ_in_case_alone_are_the_same_name(
+    catalogue: Catalogue, folder: Path, tmp_path: Path
+) -> None:
+    """As on file systems that do not tell them apart: each has an image file of its own."""
+    save(folder / "Heart.nii.gz")
+    save(folder / "heart.nii.gz", seed=1)
+    scan(catalogue)
+    assert {case.study for case in catalogue.cases()} == {"Heart", "heart-2"}
+    image = save(tmp_path / "any.nii.gz", frames=1)
+    catalogue.add_image("one", image)
+    for name in ("HEART", "heart__T00", "ONE"):
+        with pytest.raises(ConflictError, match="of this name"):
+            catalogue.add_image(name, image)
+
+
+def test_a_share_that_is_not_mounted_when_the_server_starts_leaves_all_as_it_was(
+    folder: Path, tmp_path: Path
+) -> None:
+    save(folder / "a.nii.gz")
+    scan(open_catalogue(folder, tmp_path))
+    index = tmp_path / "workspace" / "studies.json"
+    told = json.loads(index.read_text())
+    assert told["device"] == folder.stat().st_dev
+    index.write_text(json.dumps({**told, "device": told["device"] + 1}))  # the share's
+    (folder / "a.nii.gz").rename(tmp_path / "a.nii.gz")
+    again = open_catalogue(folder, tmp_path)
+    for _ in range(3):
+        with pytest.raises(InputError, match=r"on another disk than before\. Mount the share"):
+            again.refresh()
+    assert len(ids(again)) == 3
+    (tmp_path / "a.nii.gz").rename(folder / "a.nii.gz")
+    scan(again)
+    assert len(ids(again)) == 3
+
+
 def test_two_catalogues_of_one_workspace_agree(folder: Path, tmp_path: Path) -> None:
     one, other = open_catalogue(folder, tmp_path), open_catalogue(folder, tmp_path)
     for number in range(6):

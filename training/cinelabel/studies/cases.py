@@ -133,11 +133,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Index:
-    """The form of the index on disk; form 1 had fewer fields of a study."""
+    """The form of the index on disk; form 1 had fewer fields of a study.
+
+    `device` is the number of the disk that the sources were on, None if that is not known.
+    """
 
     schema_version: Literal[1, 2]
     folder: str
     sources: dict[str, Entry]
+    device: int | None = None
 
 
 def read_index(workspace: Path, folder: Path) -> dict[str, Entry]:
@@ -164,7 +168,17 @@ def read_index(workspace: Path, folder: Path) -> dict[str, Entry]:
     return index.sources
 
 
-def write_index(workspace: Path, folder: Path, entries: dict[str, Entry]) -> None:
+def read_device(workspace: Path) -> int | None:
+    """The number of the disk that the sources were on the last time, None if it is not known."""
+    try:
+        return TypeAdapter(_Index).validate_json((workspace / INDEX).read_bytes()).device
+    except (OSError, ValidationError):
+        return None
+
+
+def write_index(
+    workspace: Path, folder: Path, entries: dict[str, Entry], device: int | None = None
+) -> None:
     """Write the entries, whole or not at all. Raises OutputError."""
-    index = _Index(SCHEMA_VERSION, str(folder), dict(sorted(entries.items())))
+    index = _Index(SCHEMA_VERSION, str(folder), dict(sorted(entries.items())), device)
     write_text(workspace / INDEX, TypeAdapter(_Index).dump_json(index).decode() + "\n")

@@ -22,7 +22,15 @@ from pathlib import Path, PurePosixPath
 from cinelabel import studies
 from cinelabel.core.errors import BusyError, CineLabelError, ConflictError, InputError
 from cinelabel.core.files import atomic_write, check_identifier, output_error
-from cinelabel.studies.cases import INDEX, Case, Entry, ServedStudy, read_index, write_index
+from cinelabel.studies.cases import (
+    INDEX,
+    Case,
+    Entry,
+    ServedStudy,
+    read_device,
+    read_index,
+    write_index,
+)
 from cinelabel.studies.frames import Written, same_image, write_frames
 from cinelabel.studies.marks import Marks
 from cinelabel.studies.naming import NAME_LENGTH, Known, kept_name, study_name
@@ -155,7 +163,7 @@ class Catalogue:
         self._trouble: tuple[str, ...] = ()
         self._waiting: tuple[str, ...] = ()
         self._reading: Reading | None = None
-        self._device: int | None = None
+        self._device = read_device(self.path)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         for made in (self.images, self.path / ADDED):
@@ -367,6 +375,7 @@ class Catalogue:
         """Raise InputError if the folder is empty because a share is no longer mounted there."""
         device = self.folder.stat().st_dev
         if has_sources:
+            self._unsaved |= self._device != device
             self._device = device
         elif self._device not in (None, device):
             raise InputError(
@@ -550,7 +559,7 @@ class Catalogue:
         for number in itertools.count(2):
             holders = known.holders(study)
             gone = all(key in self._missing for key, _ in holders)
-            if study.name not in taken and (
+            if study.name.casefold() not in {name.casefold() for name in taken} and (
                 not holders or (gone and self._has_images(study, item))
             ):
                 self._forget(holders)
@@ -594,12 +603,14 @@ class Catalogue:
                 raise output_error(error, target) from error
 
     def _require_new(self, image_id: str) -> None:
-        """Raise ConflictError if a study or an image has the name, or had it once."""
+        """Raise ConflictError if a study or an image has the name, or had it once; case is none."""
+        wanted = image_id.casefold()
         for entry in self._entries.values():
             names = {study.name for study in entry.studies}
-            if image_id in names or image_id in set(entry.image_ids()):
+            if wanted in {name.casefold() for name in names.union(entry.image_ids())}:
                 raise _exists(image_id)
-        if any((self.path / ADDED / f"{image_id}{suffix}").exists() for suffix in NIFTI_SUFFIXES):
+        files = {f"{wanted}{suffix}" for suffix in NIFTI_SUFFIXES}
+        if any(name.casefold() in files for name in os.listdir(self.path / ADDED)):
             raise _exists(image_id)
 
     def _require_served(self, key: str, image_id: str) -> None:
@@ -690,7 +701,7 @@ class Catalogue:
 
     def _save(self) -> None:
         """Write the index, then serve what it holds."""
-        write_index(self.path, self.folder, self._entries)
+        write_index(self.path, self.folder, self._entries, self._device)
         self._stamp, self._unsaved = _stamp(self.path / INDEX), False
         self._publish()
 

@@ -27,14 +27,21 @@ class Known:
     missing: Collection[str]
 
     def holders(self, study: ServedStudy) -> list[tuple[str, ServedStudy]]:
-        """Studies that have the name of a study, or that of one of its images."""
-        ids = set(study.image_ids())
+        """Studies that have the name of a study, or that of one of its images.
+
+        Names that differ in case alone are one file on some file systems, and count as the same.
+        """
+        name, ids = study.name.casefold(), _folded(study)
         return [
             (key, other)
             for key, entry in self.entries.items()
             for other in entry.studies
-            if other.name == study.name or not ids.isdisjoint(other.image_ids())
+            if other.name.casefold() == name or not ids.isdisjoint(_folded(other))
         ]
+
+
+def _folded(study: ServedStudy) -> set[str]:
+    return {image_id.casefold() for image_id in study.image_ids()}
 
 
 def study_name(source: Path, folder: Path) -> str:
