@@ -104,7 +104,19 @@ class Guarded:
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("guarded")
+    with _guarded(tmp_path_factory.mktemp("guarded"), pair) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded_alone(tmp_path_factory: pytest.TempPathFactory, pair: Path) -> Iterator[Guarded]:
+    """Another such server, for tests that change what is served."""
+    with _guarded(tmp_path_factory.mktemp("guarded-alone"), pair) as server:
+        yield server
+
+
+@contextmanager
+def _guarded(folder: Path, pair: Path) -> Iterator[Guarded]:
     phantom = make_study(4, frames=2)
     studies.save_image(folder / "studies" / "heart.nii.gz", phantom.study)
     workspace = prepare(folder / "studies", folder / "workspace")

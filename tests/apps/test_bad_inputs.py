@@ -286,6 +286,13 @@ INFER = [
     Bad("POST", "/infer/cine", 404, {"session_id": "../../store"}),
     Bad("POST", "/infer/cine", 404, {"session_id": "00000000-0000-0000-0000-000000000000"}),
     Bad("POST", "/infer/cine", 422, {"image": IMAGE, "output": "pickle"}),
+    Bad(
+        "POST",
+        "/infer/cine",
+        400,
+        {"session_id": "00000000-0000-0000-0000-000000000000"},
+        {"files": {"file": ("x.nii.gz", b"x")}},
+    ),
     *(
         Bad("POST", "/infer/cine", 400, {"image": IMAGE}, {"data": {"params": text}})
         for text in (

@@ -138,6 +138,77 @@ def test_a_label_over_one_that_was_not_seen_is_409_and_names_it(
     assert submit(bob, guarded, comment="mine").json()["version"] == base + 2
 
 
+def test_who_fetches_the_label_as_monai_label_does_may_submit_over_it(
+    ann: httpx.Client, bob: httpx.Client, guarded: Any
+) -> None:
+    """Its client does not say there who it is, and submits without naming a version."""
+    base = state(ann)["version"]
+    bob.post("/activelearning/first", json={"client_id": "slicer"})
+    assert submit(ann, guarded, base_version=base).status_code == 200
+    assert submit(bob, guarded, client_id="slicer", comment="mine").status_code == 409
+    bob.head("/datastore/label", params={"label": IMAGE, "tag": "final"})
+    assert submit(bob, guarded, client_id="slicer", comment="mine").status_code == 409
+    bob.get("/datastore/label", params={"label": IMAGE, "tag": "final"})
+    kept = submit(bob, guarded, client_id="slicer", comment="mine")
+    assert kept.json()["version"] == base + 2, kept.text
+
+
+def test_whoever_is_given_a_reopened_case_submits_over_its_label(
+    ann: httpx.Client, bob: httpx.Client, guarded: Any
+) -> None:
+    """That is what it was reopened for, and MONAI Label's client never fetches the label."""
+    base = state(ann)["version"]
+    submit(ann, guarded, base_version=base)
+    ann.post(f"/cases/{IMAGE}/reopen", json={"reason": "Look again."})
+    assert submit(bob, guarded, client_id="slicer").status_code == 409
+    assert bob.post("/activelearning/first", json={"client_id": "slicer"}).json()["id"] == IMAGE
+    assert submit(bob, guarded, client_id="slicer").json()["version"] == base + 2
+
+
+def test_a_label_that_is_gone_from_the_disk_is_503_and_no_fault_of_the_client(
+    ann: httpx.Client, guarded: Any
+) -> None:
+    submit(ann, guarded, base_version=state(ann)["version"])
+    (label,) = guarded.workspace.path.glob(f"labels/{IMAGE}/v{state(ann)['version']:04d}-*.nii.gz")
+    label.rename(label.with_suffix(".away"))
+    try:
+        for path in (f"/cases/{IMAGE}/label", f"/datastore/label?label={IMAGE}"):
+            response = ann.get(path)
+            assert (response.status_code, response.json()["cause"]) == (503, "damaged")
+    finally:
+        label.with_suffix(".away").rename(label)
+
+
+def test_a_damaged_review_is_503_and_says_so(ann: httpx.Client, guarded: Any) -> None:
+    path = "/studies/heart/review"
+    base = (ann.get(path).json() or {}).get("version", 0)
+    ann.put(path, json={"record": REVIEW, "base_version": base})
+    (kept,) = guarded.workspace.path.glob(f"reviews/heart/v{base + 1:04d}.json")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:20])
+    try:
+        wanted = {"record": REVIEW, "base_version": base + 1}
+        for response in (ann.get(path), ann.put(path, json=wanted)):
+            assert (response.status_code, response.json()["cause"]) == (503, "damaged")
+            assert "backup" in response.json()["detail"]
+    finally:
+        kept.write_bytes(whole)
+
+
+def test_an_image_that_is_gone_from_the_workspace_is_503(ann: httpx.Client, guarded: Any) -> None:
+    base, content = state(ann)["version"], guarded.label(IMAGE)
+    assert content
+    image = guarded.workspace.image_path(IMAGE)
+    image.rename(image.with_name(".away"))
+    try:
+        submitted = submit(ann, guarded, base_version=base)
+        segmented = ann.post("/infer/cine", params={"image": IMAGE, "output": "json"})
+        for response in (submitted, segmented):
+            assert (response.status_code, response.json()["cause"]) == (503, "damaged")
+    finally:
+        image.with_name(".away").rename(image)
+
+
 def test_every_version_of_a_label_can_be_had_with_its_history(
     ann: httpx.Client, guarded: Any, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from cinelabel import studies
 from cinelabel.core.errors import ConflictError, InputError
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import LABEL_NAMES
+from cinelabel.core.review import MotionGrade, ReviewRecord
 from cinelabel.labelstore import LabelStore
 from cinelabel.studies import Study
 from cinelabel.studies.cases import Entry, ServedStudy, write_index
@@ -166,7 +167,6 @@ def test_what_is_no_image_is_not_found(store: CineDatastore, label: Path, name: 
         store.get_image,
         store.get_image_info,
         store.get_labels_by_image_id,
-        lambda image: store.update_image_info(image, {"grade": 1}),
         lambda image: store.save_label(image, str(label), "final", {}),
         lambda image: store.save_label(image, str(label), "original", {}),
     ):
@@ -196,6 +196,7 @@ def test_nothing_is_removed_or_changed_in_place(store: CineDatastore, label: Pat
         lambda: store.remove_label("heart__t00", "final"),
         lambda: store.update_label_info("heart__t00", "final", {"who": "eve"}),
         lambda: store.update_image_info("heart__t00", {"study": "other"}),
+        lambda: store.update_image_info("heart__t00", {"grade": 1}),
         lambda: store.get_dataset_archive(None),
         lambda: store.set_name("other"),
     ]
@@ -210,12 +211,36 @@ def test_nothing_is_removed_or_changed_in_place(store: CineDatastore, label: Pat
     assert files(store.catalogue.path) == before
 
 
-def test_what_strategies_note_is_told(store: CineDatastore) -> None:
-    store.update_image_info("heart__t00", {"strategy": {"first": {"ts": 1}}})
-    store.update_image_info("heart__t00", {"grade": 2})
-    info = store.get_image_info("heart__t00")
-    assert info["strategy"] == {"first": {"ts": 1}}
-    assert info["quality"]["grade"] == 2
+def test_an_image_tells_the_grade_of_its_study_and_the_coverage_of_its_prediction(
+    store: CineDatastore, label: Path
+) -> None:
+    def quality(image: str) -> list[Any]:
+        told = store.get_image_info(image)["quality"]
+        assert told == store.json()["objects"][image]["image"]["info"]["quality"]
+        return [told["grade"], told["coverage"]]
+
+    assert quality("heart__t00") == [None, None]
+    store.labels.save_review("heart", ReviewRecord("heart", grade=MotionGrade(3)), "ann")
+    params = {"coverage": ["No slice lies beyond the apex."]}
+    store.save_label("heart__t00", str(label), "original", {"params": params})
+    assert quality("heart__t00") == [3, ["No slice lies beyond the apex."]]
+    assert quality("heart__t01") == [3, None]
+
+
+def test_the_status_counts_studies_whose_phases_are_known(store: CineDatastore) -> None:
+    assert store.status()["phases"] == {"ED": 0, "ES": 0}
+    store.catalogue.mark_phases("heart__t00", ed=0, es=1)
+    status = store.status()
+    assert (status["studies"], status["phases"]) == (1, {"ED": 1, "ES": 1})
+
+
+def test_an_image_that_goes_while_it_is_asked_for_is_not_found(
+    store: CineDatastore, label: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "case", lambda image: None)  # it was there a moment ago
+    for tag in ("final", "original"):
+        with pytest.raises(ImageNotFoundException):
+            store.save_label("gone__t00", str(label), tag, {})
 
 
 def test_3000_cases_are_told_of_without_looking_at_their_files(

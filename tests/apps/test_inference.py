@@ -596,7 +596,8 @@ def test_a_segmented_study_has_its_phases_marked(watched: Watched) -> None:
 
 
 def test_a_saved_label_is_the_prediction_of_its_image(running: Any) -> None:
-    assert post(running, "heart__t02", "json", save_label=True).status_code == 200
+    saved = post(running, "heart__t02", "json", save_label=True)
+    assert saved.status_code == 200
     url = f"{running.url}/datastore/label"
     found = {"label": "heart__t02", "tag": "original"}
     label = httpx.get(url, params=found, timeout=60, trust_env=False)
@@ -606,6 +607,10 @@ def test_a_saved_label_is_the_prediction_of_its_image(running: Any) -> None:
     )
     assert np.array_equal(kept.dataobj, again.dataobj)
     assert httpx.get(url, params={"label": "heart__t02"}, trust_env=False).status_code == 404
+    told = httpx.get(
+        f"{running.url}/datastore/image/info", params={"image": "heart__t02"}, trust_env=False
+    ).json()
+    assert told["quality"]["coverage"] == saved.json()["coverage"]
 
 
 def test_dicom_seg_is_refused_for_a_nifti_study(running: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cinelabel.core.errors import InputError
-from lib.sessions import EXPIRY_S, MOST_SESSIONS, Sessions
+from lib.sessions import EXPIRY_S, META, MOST_SESSIONS, Sessions
 from lib.uploads import STALE_S, remove_left_behind
 
 
@@ -61,6 +61,34 @@ def test_a_session_ends_when_nobody_uses_it(sessions: Sessions, tmp_path: Path) 
         sessions.remove_expired()
     assert sessions.get(unused.name) is None
     assert sessions.get(used.name) is not None
+
+
+def test_a_session_whose_time_is_over_is_not_found_before_it_is_removed_either(
+    sessions: Sessions, tmp_path: Path
+) -> None:
+    kept = sessions.add([("x.nii", received(tmp_path)[0])], expiry=60)
+    aged(tmp_path / "sessions" / kept.name / META, 61)
+    assert sessions.image(kept).exists()
+    assert sessions.get(kept.name) is None
+    sessions.remove_expired()
+    assert not sessions.image(kept).exists()
+
+
+def test_using_a_session_that_was_removed_does_not_bring_it_back(
+    sessions: Sessions, tmp_path: Path
+) -> None:
+    kept = sessions.add([("x.nii", received(tmp_path)[0])])
+    sessions.remove(kept)
+    sessions.touch(kept)
+    assert list((tmp_path / "sessions").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights of files are another thing there")
+def test_nobody_else_of_this_machine_may_look_into_a_session(
+    sessions: Sessions, tmp_path: Path
+) -> None:
+    kept = sessions.add([("x.nii", received(tmp_path)[0])])
+    assert (tmp_path / "sessions" / kept.name).stat().st_mode & 0o077 == 0
 
 
 def test_what_a_killed_server_left_is_removed_after_an_hour(

@@ -18,6 +18,7 @@ from cinelabel.core.grid import Grid
 from cinelabel.core.measures import measure
 from cinelabel.labelstore import LabelStore, Submission
 from cinelabel.phantom.cohort import make_study
+from cinelabel.quality.coverage import coverage_sentences
 from cinelabel.segmentation import Segmentation, Segmenter
 from cinelabel.serving import batch
 from cinelabel.serving.jobs import JobRunner, Limits
@@ -145,6 +146,9 @@ def test_what_the_members_disagree_on_is_kept_a_frame(place: Place) -> None:
         assert prediction is not None
         assert prediction.info is not None
         assert prediction.info["members"] == ["one", "two"]
+        assert prediction.info["coverage"] == coverage_sentences(
+            studies.load_label(prediction.path)[0]
+        )
         told = prediction.info["disagreement"]
         assert told["mean"]["LV"] == 0.0
         assert {each["frame"] for each in told["slices"]} == {0}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,27 +23,24 @@ from monailabel.interfaces.exception import (
     MONAILabelException,
 )
 
+from lib.http.errors import of_server
+
 FINAL = "final"
 ORIGINAL = "original"
 EXTENSION = ".nii.gz"
 OF_IMAGE = "image"
 """Where a prediction keeps the state of the image it was made of."""
-OF_STRATEGIES = ("strategy", "coverage", "grade")
-"""What `update_image_info` may set."""
 
 
 class CineDatastore(Datastore):
     """Images are the catalogue's cases; the label `final` is a reader's, `original` a model's.
 
-    Names of images and labels are looked up, never made into paths. What strategies note about an
-    image is kept in memory.
+    Names of images and labels are looked up, never made into paths.
     """
 
     def __init__(self, catalogue: Catalogue, labels: LabelStore) -> None:
         self.catalogue = catalogue
         self.labels = labels
-        self._notes: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
 
     def name(self) -> str:
         return "CineLabel"
@@ -86,18 +83,18 @@ class CineDatastore(Datastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """Study, frame, quality and state of a case. Raises ImageNotFoundException."""
         case = self.case(image_id)
-        return self._info(case, self.labels.states([image_id])[image_id])
+        state = self.labels.states([image_id])[image_id]
+        return self._info(case, state, self._label(image_id, ORIGINAL), self.grade(case.study))
+
+    def grade(self, study: str) -> int | None:
+        """The motion grade of a study's newest review; None without one, or if it is damaged."""
+        with contextlib.suppress(InputError):
+            found = self.labels.review(study)
+            return None if found is None else found.record.grade
+        return None
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
-        """Note what a strategy found out. Raises ImageNotFoundException."""
-        unknown = sorted(set(info) - set(OF_STRATEGIES))
-        if unknown:
-            raise _refused(f"'{unknown[0][:40]}' of an image cannot be changed.")
-        with self._lock:
-            self._notes[self.case(image_id).image_id] = {
-                **self._notes.get(image_id, {}),
-                **info,
-            }
+        raise _refused("What is known of an image is never changed from outside.")
 
     def add_image(
         self, image_id: str, image_filename: str, image_info: Mapping[str, Any] | None = None
@@ -197,7 +194,8 @@ class CineDatastore(Datastore):
         )
         names = names_of(fields.get("label_info"))
         with self._holding(image_id):
-            _, grid = nifti.peek(self.catalogue.image_path(image_id))
+            with of_server():
+                _, grid = nifti.peek(self.catalogue.image_path(image_id))
             return self.labels.submit(image_id, grid, file, submission, names)
 
     # The whole
@@ -212,7 +210,7 @@ class CineDatastore(Datastore):
         return found
 
     def status(self) -> dict[str, Any]:
-        """How many images there are, and labels of each kind."""
+        """How many images, studies with marked phases, and labels of each kind there are."""
         served = self.list_images()
         standing, predicted = self.labels.standing(), self.labels.predicted()
         known = [standing[image_id] for image_id in served if image_id in standing]
@@ -224,6 +222,11 @@ class CineDatastore(Datastore):
                 FINAL: sum(newest > 0 for _, newest in known),
                 ORIGINAL: len(predicted.intersection(served)),
             },
+            "studies": len(self.catalogue.studies),
+            "phases": {
+                "ED": sum(study.ed is not None for study in self.catalogue.studies),
+                "ES": sum(study.es is not None for study in self.catalogue.studies),
+            },
             "waiting": len(self.catalogue.waiting),
             "problems": len(self.catalogue.problems),
         }
@@ -231,6 +234,7 @@ class CineDatastore(Datastore):
     def json(self) -> dict[str, Any]:
         """Every image with its labels, in the form of MONAI Label's local datastore."""
         states, predicted = self.labels.states(), self.labels.predictions()
+        grades = {study.name: self.grade(study.name) for study in self.catalogue.studies}
         objects = {}
         for case in self.catalogue.cases():
             state = states.get(case.image_id) or CaseState(case.image_id)
@@ -238,9 +242,11 @@ class CineDatastore(Datastore):
             if state.version:
                 labels[FINAL] = _object({"version": state.version, "ts": _seconds(state.time)})
             prediction = predicted.get(case.image_id)
-            if prediction is not None and self._is_of(prediction):
+            if prediction is not None and not self._is_of(prediction):
+                prediction = None
+            if prediction is not None:
                 labels[ORIGINAL] = _object(_label_info(prediction))
-            image = _object(self._info(case, state))
+            image = _object(self._info(case, state, prediction, grades.get(case.study)))
             objects[case.image_id] = {"image": image, "labels": labels}
         return {
             "name": self.name(),
@@ -284,9 +290,15 @@ class CineDatastore(Datastore):
             return False
         return (prediction.info or {}).get(OF_IMAGE) == now
 
-    def _holding(self, image_id: str) -> Any:
-        self.case(image_id)
-        return self.catalogue.holding(image_id)
+    @contextlib.contextmanager
+    def _holding(self, image_id: str) -> Iterator[None]:
+        """The image keeps its content within the block. Raises ImageNotFoundException."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.catalogue.holding(image_id))
+            except InputError as error:
+                raise ImageNotFoundException("There is no such image.") from error
+            yield
 
     def _in_state(self, state: str) -> list[str]:
         standing = self.labels.standing()
@@ -296,9 +308,10 @@ class CineDatastore(Datastore):
             if standing.get(image_id, ("open", 0))[0] == state
         ]
 
-    def _info(self, case: Case, state: CaseState) -> dict[str, Any]:
+    def _info(
+        self, case: Case, state: CaseState, prediction: LabelVersion | None, grade: int | None
+    ) -> dict[str, Any]:
         """What clients are told of a case; no path of this machine."""
-        notes = self._notes.get(case.image_id, {})
         return {
             "name": f"{case.image_id}{EXTENSION}",
             "study": case.study,
@@ -310,8 +323,8 @@ class CineDatastore(Datastore):
                 "spacing_mm": case.spacing_mm,
                 "shape": case.shape,
                 "notes": case.notes,
-                "coverage": notes.get("coverage", case.coverage),
-                "grade": notes.get("grade", case.grade),
+                "coverage": (prediction and prediction.info or {}).get("coverage"),
+                "grade": grade,
             },
             "state": state.state,
             "version": state.version,
@@ -321,7 +334,6 @@ class CineDatastore(Datastore):
                 "who": state.lease.who,
                 "until": state.lease.until,
             },
-            "strategy": notes.get("strategy", {}),
         }
 
 

@@ -22,13 +22,14 @@ from cinelabel import studies
 from cinelabel.core.errors import CineLabelError, InputError
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.models.store import ModelStore
+from cinelabel.quality.coverage import coverage_sentences
 from cinelabel.segmentation import Segmentation, Segmenter
 from cinelabel.segmentation.disagreement import disagreement, summary
 from cinelabel.studies import Study, nifti
 from cinelabel.studies.study import LARGEST_BYTES
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from lib.http.errors import without_paths
+from lib.http.errors import Refused, without_paths
 from lib.progress import ProgressBoard, Tracker
 from lib.queue import CancelledError, DeviceQueue, Waited
 
@@ -197,7 +198,7 @@ class SegmentationTask(InferTask):
             except (CancelledError, asyncio.CancelledError):
                 tracker.end("cancelled")
                 raise
-            except CineLabelError as error:
+            except (CineLabelError, Refused) as error:
                 tracker.end("failed", without_paths(str(error)))
                 raise
             except BaseException:
@@ -308,6 +309,7 @@ def facts(result: Result, tracker: Tracker) -> dict[str, Any]:
         "members": list(found.members),
         "agreement": None if found.agreement is None else found.agreement.mean(),
         "disagreement": compared,
+        "coverage": coverage_sentences(found.labels),
         "queue": {
             "position_at_arrival": result.waited.position_at_arrival,
             "waited_s": round(result.waited.waited_s, 4),

@@ -64,6 +64,8 @@ class Services:
     def start(self) -> None:
         """Begin to follow the studies and to work on jobs; returns at once."""
         remove_left_behind(self.uploads)
+        self.sessions.remove_expired()
+        self.sessions.watch()
         self.catalogue.watch(self.settings.scan_interval_s)
         self.jobs.resume()
         if self.pacs is not None:
@@ -74,6 +76,7 @@ class Services:
         self.jobs.close()  # first: the process ends in any case soon, and jobs lose most by that
         if self.pacs is not None:
             self.pacs.stop()
+        self.sessions.close()
         self.catalogue.close()
 
     def problems(self) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -17,6 +19,8 @@ from cinelabel.core.files import output_error, write_json
 
 EXPIRY_S = 3600
 MOST_SESSIONS = 64
+LOOK_S = 60.0
+"""Between two looks for sessions whose time is over."""
 SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 META = "session.json"
 
@@ -41,6 +45,19 @@ class Sessions:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._closed = threading.Event()
+
+    def watch(self) -> None:
+        """Remove sessions whose time is over, in a thread until `close`."""
+        threading.Thread(target=self._watch, name="sessions", daemon=True).start()
+
+    def close(self) -> None:
+        """End `watch`."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(LOOK_S):
+            self.remove_expired()
 
     def add(self, files: Sequence[tuple[str, Path]], expiry: int = 0) -> Session:
         """Move received files into a new session.
@@ -68,7 +85,8 @@ class Sessions:
         session = Session(name, image, now, now, expiry)
         folder = self._folder / name
         try:
-            folder.mkdir(parents=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)  # the images name their patients
             if single:
                 shutil.move(files[0][1], folder / image)
             else:
@@ -76,18 +94,22 @@ class Sessions:
                 for number, (_, path) in enumerate(files):
                     shutil.move(path, folder / image / f"{number:05d}.dcm")
             write_json(folder / META, asdict(session))
+            os.utime(folder / META, (now, now))
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise output_error(error, folder) from error
         return session
 
     def get(self, name: str) -> Session | None:
-        """A session, None if there is none of this name."""
-        if not _is_name(name):
-            return None
+        """A session, None if there is none of this name, or its time is over."""
+        session = self._read(name) if _is_name(name) else None
+        return None if session is None or _end(session) < time.time() else session
+
+    def _read(self, name: str) -> Session | None:
+        meta = self._folder / name / META
         try:
-            text = (self._folder / name / META).read_text(encoding="utf-8")
-            return Session(**json.loads(text))
+            kept = json.loads(meta.read_text(encoding="utf-8"))
+            return Session(**{**kept, "last_access_ts": int(meta.stat().st_mtime)})
         except (OSError, ValueError, TypeError):
             return None
 
@@ -96,11 +118,9 @@ class Sessions:
         return self._folder / session.name / session.image
 
     def touch(self, session: Session) -> None:
-        """Start a session's time anew."""
-        write_json(
-            self._folder / session.name / META,
-            {**asdict(session), "last_access_ts": int(time.time())},
-        )
+        """Start a session's time anew; nothing happens if it was removed."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._folder / session.name / META)
 
     def remove(self, session: Session) -> None:
         """Remove a session and its image."""
@@ -110,14 +130,16 @@ class Sessions:
         """Remove the sessions that nobody used for their time."""
         now = time.time()
         for folder in self._folder.glob("*"):
-            session = self.get(folder.name)
+            session = self._read(folder.name)
             with contextlib.suppress(OSError):
-                if session is None:  # its server was killed while it was made
-                    end = folder.stat().st_mtime + EXPIRY_S
-                else:
-                    end = session.last_access_ts + session.expiry
-                if end < now:
+                made = folder.stat().st_mtime  # without a session its server was killed meanwhile
+                if (_end(session) if session else made + EXPIRY_S) < now:
                     shutil.rmtree(folder)
+
+
+def _end(session: Session) -> float:
+    """When the time of a session is over, in seconds since 1970."""
+    return session.last_access_ts + session.expiry
 
 
 def _is_name(name: str) -> bool:

@@ -196,6 +196,13 @@ class Index:
             "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", (image, who, client_id, version)
         )
 
+    def clients(self, image: str, who: str) -> list[str]:
+        """The clients of a reader that were shown a version."""
+        rows = self._connection.execute(
+            "SELECT client_id FROM seen WHERE image = ? AND who = ?", (image, who)
+        )
+        return [str(client_id) for (client_id,) in rows]
+
     def remove_seen(self, image: str) -> None:
         """Forget what clients were shown of an image."""
         self._connection.execute("DELETE FROM seen WHERE image = ?", (image,))

@@ -319,6 +319,11 @@ class LabelStore:
                 change.index.set_seen(image_id, who, client_id, version)
                 change.index.remove_shown(image_id, who, client_id)
 
+    def saw_everywhere(self, image_id: str, who: str, version: int) -> None:
+        """Remember that a reader was shown a version, in each client that showed her another."""
+        for client_id in self._read(lambda index: index.clients(image_id, who)):
+            self.saw(image_id, who, client_id, version)
+
     def saw_prediction(
         self, image_id: str, who: str, client_id: str, model: str, labels: np.ndarray
     ) -> None:

@@ -103,6 +103,11 @@ def review_coverage(labels: np.ndarray) -> tuple[SliceReview, ...]:
     return tuple(SliceReview(k, coverage=tuple(texts)) for k, texts in sentences.items())
 
 
+def coverage_sentences(labels: np.ndarray) -> list[str]:
+    """What `review_coverage` finds, by slice."""
+    return [sentence for one in review_coverage(labels) for sentence in one.coverage]
+
+
 def _areas(labels: np.ndarray, value: int) -> np.ndarray:
     """Voxels of a value in each slice, (z,)."""
     other = tuple(axis for axis in range(labels.ndim) if axis != 2)

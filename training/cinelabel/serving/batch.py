@@ -27,6 +27,7 @@ from cinelabel.core.errors import (
     OutputError,
 )
 from cinelabel.labelstore import LabelStore, LabelVersion
+from cinelabel.quality.coverage import coverage_sentences
 from cinelabel.segmentation import Segmentation, Segmenter
 from cinelabel.segmentation.disagreement import disagreement, summary
 from cinelabel.serving.work import Cancelled, Context
@@ -227,6 +228,7 @@ def _told(found: Segmentation, images: Sequence[Study], case: Case) -> dict[str,
         "members": list(found.members),
         "reason": found.reason,
         "disagreement": compared,
+        "coverage": coverage_sentences(found.labels[..., case.frame]),
     }
 
 

@@ -25,7 +25,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cinelabel.core.errors import CineLabelError, InputError, OutputError
+from cinelabel.core.errors import BusyError, CineLabelError, InputError, OutputError
 from cinelabel.core.files import IDENTIFIER, output_error, write_json, write_text
 from cinelabel.models.folders import PARTIAL, whole_folder
 from cinelabel.serving.work import CONTINUES, KINDS, PROGRESS, REQUEST, RESULT, STOPPED, Kind
@@ -483,7 +483,7 @@ class JobRunner:
             lock = FileLock(self.folder / ".lock", timeout=LOCK_PATIENCE_S)
             lock.acquire()
         except Timeout as error:
-            raise OutputError("another server keeps the jobs locked", where=self.folder) from error
+            raise BusyError("another server keeps the jobs locked", where=self.folder) from error
         except OSError as error:
             raise output_error(error, self.folder) from error
         try:

@@ -91,7 +91,6 @@ class Case:
         source, series: where the study lies; not for clients.
         spacing_mm, shape: of the image's grid; None if an earlier version made the image.
         notes: what the reader had to decide, in sentences.
-        coverage, grade: of the study's quality; None until known.
     """
 
     image_id: str
@@ -105,8 +104,6 @@ class Case:
     spacing_mm: tuple[float, float, float] | None
     shape: tuple[int, int, int] | None
     notes: tuple[str, ...]
-    coverage: str | None = None
-    grade: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from cinelabel.core.errors import (
@@ -19,6 +23,7 @@ from cinelabel.core.errors import (
 )
 from cinelabel.core.files import output_error
 from cinelabel.serving.jobs import QueueFull, UnknownJob
+from cinelabel.serving.settings import SETTINGS_KEY
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -31,7 +36,8 @@ from monailabel.interfaces.exception import (
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-_PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:'\",;]+)+[\\/]([^\s\\/:'\",;]+)")
+_QUOTED = re.compile(r"""(['"])(?:[A-Za-z]:)?[\\/](?:[^'"\n]*[\\/])?([^'"\\/\n]+)\1""")
+_PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:'\",;]+)*[\\/]([^\s\\/:'\",;]+)")
 
 # Most particular kind first: status and cause of our own errors.
 _OURS: tuple[tuple[type[CineLabelError], int, str], ...] = (
@@ -58,7 +64,6 @@ _CAUSES = {
     413: "size",
     422: "request",
     429: "busy",
-    503: "unavailable",
     507: "storage",
 }
 # Routes of MONAI Label that are left out on purpose, by the start of their path.
@@ -99,8 +104,42 @@ class Refused(Exception):
 
 
 def without_paths(text: str) -> str:
-    """A sentence with every absolute path cut to its last part."""
-    return _PATH.sub(r"\1", text)
+    """A sentence with every absolute path cut to its last part.
+
+    Paths with blanks are known by their quotes, or as paths below this server's folders.
+    """
+    for root in _roots():
+        text = text.replace(f"{root}{os.sep}", "").replace(root, Path(root).name)
+    return _PATH.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
+
+
+@cache
+def _roots() -> tuple[str, ...]:
+    """The folders of this process that sentences may name, the longest path first.
+
+    Studies and settings, which lie in the workspace, are told by MONAI Label's own variables.
+    """
+    conf = json.loads(os.environ.get("MONAI_LABEL_APP_CONF", "{}"))
+    studies, file = os.environ.get("MONAI_LABEL_STUDIES", ""), conf.get(SETTINGS_KEY, "")
+    workspace = str(Path(file).parent) if file else ""
+    found = {studies, workspace, tempfile.gettempdir(), str(Path.home())}
+    roots = [root for root in found if os.path.isabs(root) and root != os.sep]
+    return tuple(sorted(roots, key=len, reverse=True))
+
+
+@contextmanager
+def of_server() -> Iterator[None]:
+    """What is read within is the server's own: if it is damaged or gone, that is 503, not 400.
+
+    Raises:
+        Refused: instead of InputError.
+    """
+    try:
+        yield
+    except InputError as error:
+        if isinstance(error.where, Path):
+            error.where = error.where.name
+        raise Refused(503, str(error), "damaged") from error
 
 
 def answer(

@@ -52,7 +52,9 @@ def cases(
         and (now := states.get(case.image_id) or CaseState(case.image_id))
         and (state is None or now.state == state)
     ]
-    page = [describe(case, now) for case, now in found[offset : offset + limit]]
+    shown = found[offset : offset + limit]
+    grades = {name: parts.datastore.grade(name) for name in {case.study for case, _ in shown}}
+    page = [describe(case, now, grades[case.study]) for case, now in shown]
     return {"total": len(found), "offset": offset, "cases": page}
 
 
@@ -89,6 +91,8 @@ def label(
     found = newest if version is None else parts.labels.version(image, version)
     if found is None:
         raise Refused(404, "There is no such label.")
+    if not found.path.is_file():
+        raise Refused(503, "The file of this label is gone: bring it from a backup.", "damaged")
     if newest is not None and found.version == newest.version:
         parts.labels.saw(image, caller.who(client_id), client_id, found.version)
     headers = {"X-Label-Version": str(found.version)}
@@ -125,7 +129,7 @@ def release(
     return _now(parts, case)
 
 
-def describe(case: Case, state: CaseState) -> dict[str, Any]:
+def describe(case: Case, state: CaseState, grade: int | None) -> dict[str, Any]:
     """A case and where it stands, without where it lies on disk."""
     return {
         "image": case.image_id,
@@ -134,8 +138,7 @@ def describe(case: Case, state: CaseState) -> dict[str, Any]:
         "n_frames": case.n_frames,
         "phase": case.phase,
         "kind": case.kind,
-        "coverage": case.coverage,
-        "grade": case.grade,
+        "grade": grade,
         "state": state.state,
         "version": state.version,
         "lease": asdict(state.lease) if state.lease else None,
@@ -146,4 +149,5 @@ def describe(case: Case, state: CaseState) -> dict[str, Any]:
 
 
 def _now(parts: Services, case: Case) -> dict[str, Any]:
-    return describe(case, parts.labels.states([case.image_id])[case.image_id])
+    state = parts.labels.states([case.image_id])[case.image_id]
+    return describe(case, state, parts.datastore.grade(case.study))

@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cinelabel.labelstore import LabelVersion
 from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import Field
 
 from lib.http.errors import Refused
-from lib.http.guard import Annotator, Reader
+from lib.http.guard import Annotator, Caller, Reader
 from lib.routes.common import Body, ClientId, Text, read_body
-from lib.services import Parts
+from lib.services import Parts, Services
 from lib.uploads import read_params, received
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"])
@@ -67,9 +68,18 @@ def image_info(parts: Parts, _: Reader, image: str) -> dict[str, Any]:
 
 
 @router.get("/label", summary="The newest label of an image")
+def label(
+    parts: Parts, caller: Reader, label: str, tag: Tag = "final", client_id: ClientId = ""
+) -> FileResponse:
+    found = parts.datastore.label(label, tag)
+    if tag == "final":
+        _note_shown(parts, caller, client_id, found)
+    return _label_file(found)
+
+
 @router.head("/label", summary="Whether there is a label")
-def label(parts: Parts, _: Reader, label: str, tag: Tag = "final") -> FileResponse:
-    return _file(parts.datastore.get_label_uri(label, tag), "label")
+def label_head(parts: Parts, _: Reader, label: str, tag: Tag = "final") -> FileResponse:
+    return _label_file(parts.datastore.label(label, tag))
 
 
 @router.get("/label/info", summary="What is known of a label")
@@ -110,6 +120,28 @@ def submit(
     if parts.pacs is not None:
         parts.pacs.submitted()
     return {"image": image, "label": image, **kept.as_dict()}
+
+
+def _note_shown(parts: Services, caller: Caller, client_id: str, found: LabelVersion) -> None:
+    """Remember who was sent a label, so that she may submit over it.
+
+    Clients of MONAI Label do not say here who they are: with a token all clients of its name count,
+    without tokens the one that holds the case.
+    """
+    image, version = found.image, found.version
+    if client_id or caller.name is not None:
+        parts.labels.saw(image, caller.who(client_id), client_id, version)
+    if not client_id and caller.name is not None:
+        parts.labels.saw_everywhere(image, caller.name, version)
+    elif not client_id:
+        for lease in (lease for lease in parts.labels.leases() if lease.image == image):
+            parts.labels.saw(image, lease.who, lease.client_id, version)
+
+
+def _label_file(found: LabelVersion) -> FileResponse:
+    if not found.path.is_file():
+        raise Refused(503, "The file of this label is gone: bring it from a backup.", "damaged")
+    return FileResponse(found.path, filename=found.path.name)
 
 
 def _file(uri: str, what: str) -> FileResponse:

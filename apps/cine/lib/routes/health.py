@@ -15,8 +15,8 @@ from lib.services import Parts
 router = APIRouter(tags=["Health"])
 
 
-@router.get("/health/live", summary="The process answers")
-def live() -> dict[str, str]:
+@router.get("/health/live", summary="The process answers, whatever its threads do")
+async def live() -> dict[str, str]:
     return {"status": "live"}
 
 

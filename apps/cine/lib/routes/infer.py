@@ -25,7 +25,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 from requests_toolbelt import MultipartEncoder
 
-from lib.http.errors import Refused, answer
+from lib.http.errors import Refused, answer, of_server
 from lib.http.guard import Caller, Reader
 from lib.infer import (
     NO_SEG,
@@ -71,6 +71,8 @@ async def infer(
         raise Refused(400, "The model takes an image alone, no label or scribbles.")
     given = read_params(params)
     wanted = read_wanted(given, parts.segmentation.fast)
+    if file is not None and session_id:
+        raise Refused(400, "Send a file or name a session, not both.")
     source = None
     if file is None:
         source = await anyio.to_thread.run_sync(_find, parts, image, session_id, wanted)
@@ -83,7 +85,9 @@ async def infer(
             if wanted.save_label and found.case is not None:
                 before = parts.catalogue.image_state(found.case.image_id)
             result = parts.segmentation.run(found, wanted, tracker)
-        told, label = facts(result, tracker), label_file(result)
+        told = facts(result, tracker)
+        needed = wanted.save_label or output in (None, "all", "image")
+        label = label_file(result) if needed else b""
         if found.case is not None and before is not None:
             _save(parts, found.case, before, label, told)
         _mark_phases(parts, result)
@@ -109,6 +113,7 @@ def _find(parts: Services, image: str, session_id: str, wanted: Wanted) -> Sourc
         session = parts.sessions.get(session_id)
         if session is None:
             raise Refused(404, "There is no such session.")
+        parts.sessions.touch(session)
         return Source(partial(read_brought, parts.sessions.image(session)))
     if not image:
         raise Refused(400, "Name an image or a session, or send a file.")
@@ -116,8 +121,10 @@ def _find(parts: Services, image: str, session_id: str, wanted: Wanted) -> Sourc
     if case is None:
         raise Refused(404, "There is no such image.")
     if wanted.scope == "study":
-        return Source(partial(parts.catalogue.load_study, image), case)
-    return Source(partial(studies.load, parts.catalogue.image_path(image)), case)
+        read = partial(parts.catalogue.load_study, image)
+    else:
+        read = partial(studies.load, parts.catalogue.image_path(image))
+    return Source(of_server()(read), case)
 
 
 def _require_possible(
@@ -162,7 +169,10 @@ def _save(
     parts: Services, case: Case, before: dict[str, int], label: bytes, told: dict[str, Any]
 ) -> None:
     """Keep a label as its image's prediction. Raises ConflictError if the image has changed."""
-    info = {key: told[key] for key in ("fast", "device", "members", "reason", "disagreement")}
+    info = {
+        key: told[key]
+        for key in ("fast", "device", "members", "reason", "disagreement", "coverage")
+    }
     with tempfile.TemporaryDirectory(prefix="cinelabel-") as folder:
         path = Path(folder, "label.nii.gz")
         path.write_bytes(label)

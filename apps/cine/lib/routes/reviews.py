@@ -10,7 +10,7 @@ from cinelabel.labelstore import ReviewVersion
 from fastapi import APIRouter
 from pydantic import Field
 
-from lib.http.errors import Refused
+from lib.http.errors import Refused, of_server
 from lib.http.guard import Annotator, Reader
 from lib.routes.common import Body, ClientId
 from lib.services import Parts, Services
@@ -29,7 +29,8 @@ class Review(Body):
 @router.get("/{study}/review", summary="The newest review of a study")
 def review(parts: Parts, _: Reader, study: str) -> dict[str, Any]:
     _require_study(parts, study)
-    found = parts.labels.review(study)
+    with of_server():
+        found = parts.labels.review(study)
     if found is None:
         raise Refused(404, "The study has no review yet.")
     return _answer(found)
@@ -40,6 +41,8 @@ def save_review(parts: Parts, caller: Annotator, study: str, wanted: Review) -> 
     _require_study(parts, study)
     record = ReviewRecord.from_json(json.dumps(wanted.record))
     who = caller.who(wanted.client_id)
+    with of_server():
+        parts.labels.review(study)
     return _answer(parts.labels.save_review(study, record, who, wanted.base_version))
 
 
