@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import random
 import re
 import select
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -409,6 +412,65 @@ def test_on_a_full_disk_the_old_label_stands(
     assert (again.newest(IMAGE), again.problems) == (old, ())
     assert again.submit(IMAGE, grid, sent, by(who="bob", base_version=1)).version == 2
     require_whole(again)
+
+
+def test_a_disk_that_is_full_at_any_step_leaves_the_old_label_or_the_whole_new_one(
+    tmp_path: Path,
+    label: Path,
+    write: Callable[..., Path],
+    heart: np.ndarray,
+    grid: Grid,
+    by: By,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    heart[18, 16, 1] = 2
+    sent, again = write(heart), by(who="bob", base_version=1)
+    refused: set[str] = set()
+    for step in range(1, 100):
+        store = LabelStore(tmp_path / f"workspace{step}")
+        old = store.submit(IMAGE, grid, label, by())
+        before = sorted(store.folder.rglob("*"))
+        with monkeypatch.context() as patched:
+            failed = fail_at(step, patched)
+            try:
+                kept, sentence = store.submit(IMAGE, grid, sent, again), None
+            except OutputError as error:
+                kept, sentence = old, str(error)
+        assert store.newest(IMAGE) == kept
+        if sentence is not None:
+            assert str(tmp_path) not in sentence
+            assert sorted(store.folder.rglob("*")) == before
+            refused.update(failed)
+            assert store.submit(IMAGE, grid, sent, again).version == 2
+        require_whole(store)
+        if not failed:
+            break
+        assert sentence is not None or failed == ["fsync"]  # of a folder; not all disks can
+    assert refused == {"replace", "fsync", "commit"}
+    assert kept.version == 2
+
+
+def fail_at(step: int, patched: pytest.MonkeyPatch) -> list[str]:
+    """Make one step on disk fail as on a full one; it is named in the list then."""
+    failed: list[str] = []
+    left = itertools.count(step, -1)
+
+    def replace(owner: Any, name: str, error: Exception) -> None:
+        function = getattr(owner, name)
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            if next(left) == 1:
+                failed.append(name)
+                raise error
+            return function(*arguments, **named)
+
+        patched.setattr(owner, name, counted)
+
+    no_space = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    replace(os, "replace", no_space)
+    replace(os, "fsync", no_space)
+    replace(Index, "commit", sqlite3.OperationalError("database or disk is full"))
+    return failed
 
 
 def test_an_interruption_right_after_the_commit_keeps_what_was_committed(

@@ -19,6 +19,7 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9._-]+")
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another folder"),
+    errno.EFBIG: ("the file is larger than may be", "Raise the limit, or choose another folder"),
     errno.EROFS: ("the file system is read-only", "Choose another folder"),
     errno.EACCES: ("permission is denied", "Choose a folder you may write to"),
     errno.EPERM: ("permission is denied", "Choose a folder you may write to"),

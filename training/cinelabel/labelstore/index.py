@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from cinelabel.core.errors import OutputError
+from cinelabel.core.errors import BusyError, OutputError
 from cinelabel.labelstore.records import CaseState, Event, Lease, State
 
 FORM = 2  # of the tables; another form is made anew from the records
@@ -285,7 +285,8 @@ def opened(path: Path) -> Iterator[Index]:
 
     Raises:
         DamagedIndexError: it is missing, damaged or of another form.
-        OutputError: it cannot be read or written now: disk full, locked for too long, no rights.
+        BusyError: another program has been changing it for too long.
+        OutputError: it cannot be read or written now: disk full, no rights.
     """
     try:
         if not path.exists():
@@ -309,6 +310,12 @@ def opened(path: Path) -> Iterator[Index]:
 
 
 def _failed(path: Path, error: sqlite3.OperationalError) -> OutputError:
+    if "locked" in str(error):
+        return BusyError(
+            "another program has been changing the index of the labels for too long",
+            where=path.name,
+            remedy="Try again in a minute",
+        )
     return OutputError(
         f"the index of the labels cannot be read or written, {error}",
         where=path.name,
