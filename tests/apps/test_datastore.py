@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("monailabel", reason="the [server] extra is not installed")
 
 from cinelabel import studies
-from cinelabel.core.errors import ConflictError, InputError
+from cinelabel.core.errors import ConflictError, GridError, InputError
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.core.review import MotionGrade, ReviewRecord
@@ -176,6 +176,19 @@ def test_what_is_no_image_is_not_found(store: CineDatastore, label: Path, name: 
         with pytest.raises(LabelNotFoundException):
             store.get_label_uri(name, tag)
     assert files(store.catalogue.path) == before
+
+
+@pytest.mark.parametrize("tag", ["final", "original"])
+def test_a_label_on_another_grid_is_refused(
+    store: CineDatastore, label: Path, tmp_path: Path, tag: str
+) -> None:
+    labels, grid = studies.load_label(label)
+    shifted = Grid(grid.shape, grid.affine + np.eye(4, k=3))
+    frames = np.zeros((*grid.shape, 1), np.float32)
+    studies.save_label(tmp_path / "other.nii.gz", labels, Study("x", frames, shifted, False))
+    with pytest.raises(GridError):
+        store.save_label("heart__t00", str(tmp_path / "other.nii.gz"), tag, {})
+    assert store.get_labels_by_image_id("heart__t00") == {}
 
 
 @pytest.mark.parametrize("tag", ["", "../x", "superseded", "final/../..", "FINAL"])

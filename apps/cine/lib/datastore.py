@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cinelabel.core.errors import InputError
+from cinelabel.core.grid import Grid
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.labelstore import CaseState, LabelStore, LabelVersion, Submission
 from cinelabel.labelstore.validation import names_of
@@ -157,6 +158,8 @@ class CineDatastore(Datastore):
         """
         if label_tag == ORIGINAL:
             with self._holding(image_id):
+                _, grid = nifti.peek(Path(label_filename))
+                self._grid(image_id).require_equal(grid, f"the prediction of {image_id}")
                 model, told = label_info.get("model"), dict(label_info.get("params") or {})
                 told[OF_IMAGE] = self.catalogue.image_state(image_id)
                 self.labels.save_prediction(image_id, Path(label_filename), model, told)
@@ -194,8 +197,7 @@ class CineDatastore(Datastore):
         )
         names = names_of(fields.get("label_info"))
         with self._holding(image_id):
-            with of_server():
-                _, grid = nifti.peek(self.catalogue.image_path(image_id))
+            grid = self._grid(image_id)
             return self.labels.submit(image_id, grid, file, submission, names)
 
     # The whole
@@ -289,6 +291,10 @@ class CineDatastore(Datastore):
         except InputError:
             return False
         return (prediction.info or {}).get(OF_IMAGE) == now
+
+    def _grid(self, image_id: str) -> Grid:
+        with of_server():
+            return nifti.peek(self.catalogue.image_path(image_id))[1]
 
     @contextlib.contextmanager
     def _holding(self, image_id: str) -> Iterator[None]:
