@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +93,12 @@ def test_the_printed_table_tells_medians_and_what_they_are_of(comparison, result
     assert "mine: 2 patients, 2 cases" in printed
     assert "Median, lowest and highest of 3 seeds" in printed
     assert "40 training slices" in " ".join(printed.split())
+
+
+def test_a_table_of_phantoms_says_that_they_are_no_patients(comparison, result):
+    assert "simulated" not in str(comparison_table(comparison, result).caption)
+    comparison.sides["test"] = [replace(case, set="phantom") for case in comparison.sides["test"]]
+    assert "Phantoms are simulated" in str(comparison_table(comparison, result).caption)
 
 
 def test_figures_of_a_grid_and_of_rates_are_drawn(tmp_path):

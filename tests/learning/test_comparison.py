@@ -130,8 +130,10 @@ def test_layers_are_chosen_on_validation_patients_and_the_table_is_of_others(don
         {score["case"] for file in begun.folder.rglob(f"{side}-fast.json") for score in read(file)}
         for side in ("validation", "test")
     )
+    training = {case.name for case in begun.sides["training"]}
     assert len(validation) == len(test) == 2
-    assert not validation & test
+    assert len(training | validation | test) == len(training) + 4
+    assert begun.examples.slice_count == 5 * len(training)
     for search in result.searches:
         assert {o.frozen for o in result.of(search.row)} == {search.chosen}
         assert search.dice[search.chosen] == max(search.dice.values())
@@ -254,6 +256,12 @@ def test_the_command_wants_one_source_of_labels(tmp_path, capsys):
     for arguments in ((), ("--data", "acdc=x", "--workspace", tmp_path)):
         assert run_command("compare", write(tmp_path), *arguments) == 2
         assert "give either --data SET=DIR or --workspace DIR" in capsys.readouterr().err
+
+
+def test_a_workspace_without_labels_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cinelabel.serving.train.corrections_in", lambda folder, problems: [])
+    assert run_command("compare", write(tmp_path), "--workspace", tmp_path) == 2
+    assert "readers have submitted no label yet" in capsys.readouterr().err
 
 
 def runs_of(comparison: Comparison) -> list[Path]:

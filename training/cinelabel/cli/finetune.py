@@ -100,9 +100,13 @@ def compare(
 
     settings = _with_threads(load(config), threads)
     folder, interruption = runs / settings.name, Interruption()
+    told: list[str] = []
     with Reporter() as reporter, interruption.watched():
 
         def progress(done: float, total: int, what: str) -> None:
+            if what not in told:
+                told.append(what)
+                reporter.note(what)
             reporter.progress(round(100 * done), 100 * total, "runs in hundredths")
 
         _require_one(data, workspace)

@@ -14,6 +14,7 @@ import numpy as np
 
 from cinelabel.core.files import atomic_write
 from cinelabel.core.labels import STRUCTURES
+from cinelabel.datasets.phantom import NAME as PHANTOM
 from cinelabel.evaluation.comparison import BEFORE, FIGURES, Outcome, Result, Search
 from cinelabel.evaluation.figures import INK, structure_colour
 from cinelabel.evaluation.report import write_csv, write_scores_csv
@@ -160,11 +161,13 @@ def _caption(comparison: Comparison, result: Result) -> str:
         tries
     )
     slices = comparison.examples.slice_count
+    simulated = any(case.set == PHANTOM for case in comparison.sides[TEST])
+    warning = " Phantoms are simulated: this tells nothing certain of patients." * simulated
     return (
         f"Median, lowest and highest of {_many(len(config.seeds), 'seed')}; a value is the mean "
         "over cases of whole studies, a structure that one side alone has counts as 0. Member "
         f"{config.member} of {config.model} alone. {sides}; {_many(slices, 'training slice')}."
-        f"{searched}"
+        f"{searched}{warning}"
     )
 
 
