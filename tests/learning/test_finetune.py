@@ -11,17 +11,30 @@ import pytest
 import torch
 from cinelabel.core.errors import ModelError, RunError
 from cinelabel.learning.config import FinetuneConfig, parse_finetuning
-from cinelabel.learning.corrections import Examples
+from cinelabel.learning.corrections import UNTOLD, Examples
 from cinelabel.learning.data import SliceCache
 from cinelabel.learning.finetune import finetune
-from cinelabel.learning.losses import dice_cross_entropy, marginal_logits
+from cinelabel.learning.losses import (
+    deep_supervision_loss,
+    dice_cross_entropy,
+    marginal_logits,
+)
 from cinelabel.learning.methods import AllLayers
 from cinelabel.learning.publication import candidate_name, publish_candidate
 from cinelabel.learning.rivals import METHODS
 from cinelabel.learning.run_folder import RunFolder
-from cinelabel.learning.tuned import VALIDATION, MixedBatches, Tuned, score
-from cinelabel.models.store import ModelStore
-from cinelabel.networks import build
+from cinelabel.learning.tuned import (
+    VALIDATION,
+    MixedBatches,
+    Tuned,
+    judging_patients,
+    score,
+    score_average,
+)
+from cinelabel.models.store import Draft, Kept, ModelStore
+from cinelabel.networks import NetworkSpec, build
+from cinelabel.networks.weights import get_weights
+from cinelabel.transforms.preparation import Preparation
 
 TINY = {
     "model": "tiny-1",
@@ -374,3 +387,144 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_changes_nothing(models):
 def test_every_method_that_can_be_asked_for_is_there():
     field = FinetuneConfig.model_fields["method"]
     assert set(METHODS) == set(field.annotation.__args__)
+
+
+def test_logits_of_a_slice_that_tells_nothing_do_not_count():
+    """Two slices, at full size and halved along the stack; the second tells nothing."""
+    logits = torch.randn(1, 4, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(1, 2, 3, 3, dtype=torch.long)
+    labels[:, 0] = torch.arange(9).view(3, 3) % 4
+    known = torch.tensor([[[True] * 4, [True, False, False, False]]])
+
+    def loss(of):
+        levels = [marginal_logits(level, known) for level in (of, of[:, :, ::2])]
+        return float(deep_supervision_loss(levels, labels))
+
+    other = logits.clone()
+    other[:, :, 1] += 5 * torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(2))
+    assert loss(other) == pytest.approx(loss(logits), rel=1e-6)
+    other[:, :, 0] += 1 - logits[:, :, 0]
+    assert loss(other) != pytest.approx(loss(logits), rel=1e-3)
+
+
+def test_slices_that_tell_nothing_stay_known_as_such_when_a_stack_is_turned_over():
+    labels = np.ones((1, 3, 8, 8), np.uint8)
+    labels[:, 0] = UNTOLD
+    known = np.array([[True, True, True, False]])
+    readers = Examples(np.zeros((1, 3, 8, 8), np.float16), labels, known, np.array([0]))
+    config = FinetuneConfig(name="x", batch_size=2, replay=0)
+
+    def turned(images, labels, generator):
+        return images[:, ::-1], labels[:, ::-1]
+
+    batch = MixedBatches(readers, None, config, turned)(0)
+    assert batch.known[0].tolist() == [[True, True, True, False]] * 2 + [[True] + [False] * 3]
+    assert batch.labels[0, :, 0, 0].tolist() == [1, 1, 0]
+
+
+def of_patients(*frames):
+    """Examples, one a frame, of patients 0, 1 .. with so many frames; images are their numbers."""
+    patients = np.repeat(np.arange(len(frames)), frames)
+    images = patients[:, None, None].astype(np.float16)
+    known = np.ones((len(patients), 4), bool)
+    numbers = np.arange(len(patients))
+    return Examples(images, np.zeros_like(images, np.uint8), known, patients, numbers)
+
+
+def brighter(images, labels, generator):
+    return images + 0.5, labels
+
+
+def test_patients_who_judge_the_rates_are_in_no_training_batch_and_no_others_judge():
+    config = FinetuneConfig(name="x", method="metalr", replay=0)
+    examples = of_patients(*[2] * 10)
+    judges = judging_patients(examples, config)
+    assert len(judges) == 2
+    batches = MixedBatches(examples, None, config, brighter, judges=judges)
+    steps = range(30)
+    judged = np.concatenate([batches(step, VALIDATION).images.ravel() for step in steps])
+    taught = np.concatenate([batches(step).images.ravel() for step in steps])
+    assert set(judged) == judges  # and not augmented
+    assert {int(value) for value in taught} == set(range(10)) - judges
+
+
+@pytest.mark.parametrize(
+    ("frames", "method"), [([2] * 9, "metalr"), ([40], "metalr"), ([2] * 10, "all")]
+)
+def test_nobody_judges_the_rates_of_few_frames_or_of_another_method(frames, method):
+    config = FinetuneConfig(name="x", method=method)
+    assert judging_patients(of_patients(*frames), config) == frozenset()
+
+
+IN_3D = {"family": "nnunet3d", "kernels": [[1, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [2, 2, 2]]}
+ODD_MEMBERS = {
+    "stacks": ({"features": [4, 6], **IN_3D}, {"depth": 4}),
+    "image": ({"features": [4, 6]}, {"window": "image", "normalised_over": "volume"}),
+    "own-pixels": ({"features": [4, 6]}, {"spacing_mm": None, "intensity": "min-max"}),
+}
+
+
+@pytest.fixture(scope="module")
+def odd_models(models, tmp_path_factory):
+    """A store with `odd-1`, untrained: members that see in every other way than `tiny-1` does."""
+    torch.manual_seed(0)
+    drafts = []
+    for name, (features, seen) in ODD_MEMBERS.items():
+        spec = NetworkSpec.from_dict({"classes": 4, **features})
+        sees = Preparation(**{"spacing_mm": 2.0, "size": 16, **seen}).to_dict()
+        drafts.append(Draft(name, "segmenter", spec, get_weights(build(spec)), sees))
+    store = ModelStore(tmp_path_factory.mktemp("odd"))
+    tiny = models.load("tiny-1")
+    drafts.append(Kept(tiny, tiny.member("where")))
+    store.publish("odd-1", drafts, provenance={"runs": {}}, metrics={})
+    return store
+
+
+def test_members_of_every_kind_are_tuned_one_after_another_and_judged_together(
+    odd_models, six_patients, tmp_path, phantoms
+):
+    tuning, told = Tuning(tmp_path, odd_models, six_patients.corrections(), phantoms), []
+    changes = {"model": "odd-1", "members": list(ODD_MEMBERS), "steps": 2, "method": "metalr"}
+    with pytest.raises(Crash):
+        tuning(**changes, report=crash_in_the_second_member)
+    first = (tmp_path / "run" / "stacks" / "weights.safetensors").stat().st_mtime_ns
+    result = tuning(**changes, report=told.append)
+    assert (tmp_path / "run" / "stacks" / "weights.safetensors").stat().st_mtime_ns == first
+    made, parent = tuning.store.load(result.version), odd_models.load("odd-1")
+    same = [a == b for a, b in zip(parent.card.members, made.card.members, strict=True)]
+    assert same == [False, False, False, True]
+    learning = [(state.member, state.done) for state in told if state.stage == "learning"]
+    assert learning == [("image", 3), ("image", 4), ("own-pixels", 5), ("own-pixels", 6)]
+    held_out = made.card.metrics["held_out"]
+    assert len(held_out["after"]["patients"]) == 2
+    assert set(held_out["phantoms"]["after"]) >= {"LV (stacks)", "LV (image)", "LV (own-pixels)"}
+    figures = sorted(path.name for path in (tmp_path / "run" / "image" / "figures").iterdir())
+    assert figures == ["rates-final.png", "rates.png"]
+
+
+def crash_in_the_second_member(state):
+    if state.stage == "learning" and state.member == "image" and state.done == 4:
+        raise Crash
+
+
+def test_several_members_are_scored_by_their_weighted_average(models, six_patients):
+    version = models.load("tiny-1")
+    member = Tuned(version, version.member("second"))
+
+    class Says(torch.nn.Module):
+        """One structure everywhere, at a probability of nearly 1."""
+
+        def __init__(self, value):
+            super().__init__()
+            self.value = value
+
+        def forward(self, images):
+            logits = torch.zeros(len(images), 4, *images.shape[2:])
+            logits[:, self.value] = 9.0
+            return logits
+
+    heavy = Tuned(version, member.card.model_copy(update={"weight": 3.0}))
+    pairs = [(Says(1), member), (Says(2), heavy)]
+    together = score_average(pairs, six_patients.corrections()[:2], [])
+    assert together == score(Says(2), six_patients.corrections()[:2], member, [])
+    assert together.mean["MYO"] > together.mean["LV"] == 0

@@ -171,7 +171,7 @@ def finetune(
             made = _train(config, where, part, cache, report, stop)
             if not made.finished:
                 return FinetuneResult(run, made.steps, before=before.mean)
-            if where is not folder:
+            if where is not folder and not where.finished:
                 where.finish(dict(made.weights), made.facts)
             trained.append(made)
         after = judges.judge(

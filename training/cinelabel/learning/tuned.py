@@ -103,7 +103,10 @@ class Tuned:
 
     @property
     def phantom(self) -> DataConfig:
-        """How phantoms for it are made: as in its pre-training, always round the heart."""
+        """How phantoms for it are made: as in its pre-training, always round the heart.
+
+        Single slices have no volume; they are normalised by themselves.
+        """
         seen = self.preparation
         known = self._pretraining.get("data", {})
         kept = {key: known[key] for key in ("seed", "phantom") if key in known}
@@ -111,7 +114,7 @@ class Tuned:
             size=self.only or seen.size,
             spacing_mm=seen.spacing_mm or OWN_PIXELS_MM,
             depth=seen.depth or 0,
-            normalised_over=seen.normalised_over,
+            normalised_over=seen.normalised_over if seen.depth else "slice",
             **kept,
         )
 
