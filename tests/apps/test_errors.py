@@ -39,4 +39,4 @@ def test_the_folders_of_a_server_are_not_told_even_with_blanks_in_their_names(
         told = without_paths(f"{studies}/p 1/x.nii is newer than {workspace}; see {studies}.")
     finally:
         _roots.cache_clear()
-    assert told == "p 1/x.nii is newer than my workspace; see my studies."
+    assert told == "p 1/x.nii is newer than my_workspace; see my_studies."

@@ -109,13 +109,13 @@ def without_paths(text: str) -> str:
     Paths with blanks are known by their quotes, or as paths below this server's folders.
     """
     for root in _roots():
-        text = text.replace(f"{root}{os.sep}", "").replace(root, Path(root).name)
+        text = text.replace(root, "/" + Path(root).name.replace(" ", "_"))
     return _PATH.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
 
 
 @cache
 def _roots() -> tuple[str, ...]:
-    """The folders of this process that sentences may name, the longest path first.
+    """The folders of this process that have blanks in their paths, the longest path first.
 
     Studies and settings, which lie in the workspace, are told by MONAI Label's own variables.
     """
@@ -123,7 +123,7 @@ def _roots() -> tuple[str, ...]:
     studies, file = os.environ.get("MONAI_LABEL_STUDIES", ""), conf.get(SETTINGS_KEY, "")
     workspace = str(Path(file).parent) if file else ""
     found = {studies, workspace, tempfile.gettempdir(), str(Path.home())}
-    roots = [root for root in found if os.path.isabs(root) and root != os.sep]
+    roots = [root for root in found if os.path.isabs(root) and " " in root]
     return tuple(sorted(roots, key=len, reverse=True))
 
 
