@@ -119,8 +119,9 @@ def test_a_training_job_makes_a_candidate_and_tells_how_far_it_is(clinic, runner
     store.load("tiny-1-tuned-1").verify()
     assert not (store.root / "current").exists()
     assert [len(patients) for patients in clinic.sides().values()] == [4, 1]
-    metrics = (clinic.workspace / "jobs" / job.id / "run" / "metrics.csv").read_text()
-    assert len(metrics.splitlines()) == 1 + 4
+    folder = clinic.workspace / "jobs" / job.id / "run"
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 4
+    assert not (folder / "checkpoints").exists(), "it is over"
 
 
 def test_a_job_that_is_cancelled_has_a_checkpoint_and_goes_on_from_it(clinic, monkeypatch):

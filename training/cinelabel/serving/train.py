@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from cinelabel.learning.corrections import Correction, find_corrections, hold_ou
 from cinelabel.learning.decision import settle
 from cinelabel.models.store import ModelStore
 from cinelabel.serving.batch import folder_of
-from cinelabel.serving.work import Cancelled, Context
+from cinelabel.serving.work import CONTINUES, Cancelled, Context
 from cinelabel.studies.cases import Case
 from cinelabel.studies.catalogue import Catalogue
 
@@ -41,8 +42,6 @@ OPTIONS = frozenset(
     | {"replay", "seed", "device", "decision"}
 )
 """What a request may choose of `FinetuneConfig`; `version` beside them, the one that is tuned."""
-CONTINUES = "continues"
-"""In a request: the job whose run is gone on with."""
 RUN = "run"
 FIGURES = "figures"
 POINTS = 200
@@ -116,6 +115,8 @@ def run(request: Any, context: Context) -> dict[str, Any]:
         raise Cancelled
     summary = RunFolder(result.run).summary()
     in_use = settle(ModelStore(), result.version, WHO)
+    for _, folder in _member_folders(home):  # the run is over, and nothing else is as large
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return {**summary, "in_use": in_use, "problems": problems + summary["problems"]}
 
 

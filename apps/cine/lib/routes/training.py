@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cinelabel.serving.jobs import Job
-from cinelabel.serving.train import CONTINUES, drawn, home_of
+from cinelabel.serving.train import drawn, home_of
+from cinelabel.serving.work import CONTINUES
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
