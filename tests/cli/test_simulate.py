@@ -15,10 +15,20 @@ from typing import Any
 import pytest
 import yaml
 from cinelabel.active.plan import load
-from cinelabel.active.simulation import Outcome, Result, simulate, with_version
+from cinelabel.active.simulation import (
+    Outcome,
+    Result,
+    TunedNetwork,
+    image_name,
+    score_cases,
+    simulate,
+    with_version,
+)
 from cinelabel.cli.main import main
 from cinelabel.datasets import cases
 from cinelabel.evaluation.runs import segment_case
+from cinelabel.models.store import ModelStore
+from cinelabel.networks.weights import get_weights
 from cinelabel.segmentation import Segmenter
 
 TINY: dict[str, Any] = {
@@ -112,6 +122,19 @@ def test_before_is_what_the_version_scores_as_it_is(runs: Path) -> None:
         for score in segment_case(segmenter, case, fast=True, distances=False).scores
     ]
     assert [score.dice for score in before] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_network_with_the_weights_of_a_member_scores_as_the_member(runs: Path) -> None:
+    version = ModelStore().load("phantom-2")
+    name = "nnunet2d-compact-phantom"
+    segmenter = Segmenter(version, "cpu")
+    weights = get_weights(version.network(name))
+    segmenter.member(name).answer_by(TunedNetwork(version, name, weights))
+    before = results(runs)["test_before"].scores
+    scored = {score.case for score in before}
+    test = [c for c in cases("phantom", runs / "tiny" / "cohort") if image_name(c) in scored]
+    again = score_cases(segmenter, test, fast=True)
+    assert [s.dice for s in again] == pytest.approx([s.dice for s in before], abs=1e-3)
 
 
 def test_what_is_learned_changes_the_scores(runs: Path) -> None:

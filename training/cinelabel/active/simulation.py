@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from cinelabel.active.plan import (
@@ -42,9 +43,9 @@ from cinelabel.evaluation.runs import segment_cases
 from cinelabel.learning.cases import PreparedCase, join, prepare_case, select
 from cinelabel.learning.corrections import Examples
 from cinelabel.learning.finetune import State, Trained, tune
-from cinelabel.learning.publication import publish_candidate
 from cinelabel.learning.tuned import Tuned
 from cinelabel.models.store import ModelStore, ModelVersion
+from cinelabel.networks.weights import set_weights
 from cinelabel.phantom.breathing import Manner
 from cinelabel.phantom.layouts import write_cohort
 from cinelabel.segmentation import Segmenter
@@ -244,11 +245,10 @@ class _Bench:
         start = time.perf_counter()
         work = self._folder / "work" / cell.name
         chosen = self._choose(cell, fold)
-        version = self._version
-        trained: dict[str, Trained] = {}
-        if chosen:
-            version, trained = self._tune(cell, fold, chosen, work)
-        segmenter = Segmenter.load(version.name, store=ModelStore(work / "models"))
+        trained = self._tune(cell, fold, chosen, work) if chosen else {}
+        segmenter = Segmenter(self._version, "cpu")
+        for name, made in trained.items():
+            segmenter.member(name).answer_by(TunedNetwork(self._version, name, made.weights))
         scores = score_cases(
             segmenter,
             fold.test,
@@ -286,11 +286,10 @@ class _Bench:
 
     def _tune(
         self, cell: Cell, fold: Fold, chosen: Sequence[Slice], work: Path
-    ) -> tuple[ModelVersion, dict[str, Trained]]:
-        """The version with its members tuned, one after another, and what tuning made of each."""
+    ) -> dict[str, Trained]:
+        """What tuning made of each member, one after another."""
         config = self._config.tuning(cell.method, cell.seed, cell.name)
         pool = {image_name(case): case for case in fold.pool}
-        store, version = ModelStore(work / "models"), self._version
         trained: dict[str, Trained] = {}
 
         def report(state: State) -> None:
@@ -303,9 +302,7 @@ class _Bench:
             if made is None:
                 raise KeyboardInterrupt
             trained[name] = made
-            step = {"run": f"{cell.name}_{name}"}
-            version = store.load(publish_candidate(store, version, {name: made.weights}, step, {}))
-        return version, trained
+        return trained
 
     def _example(self, case: Case, z: int, member: str) -> Examples:
         prepared = self._prepared(case, member)
@@ -347,7 +344,27 @@ class _Bench:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        return Scorer(Segmenter(self._version))
+        return Scorer(Segmenter(self._version, "cpu"))
+
+
+class TunedNetwork:
+    """A member's network with other weights, on the CPU in float32: a `backend.Backend`."""
+
+    def __init__(
+        self, version: ModelVersion, member: str, weights: Mapping[str, torch.Tensor]
+    ) -> None:
+        self._network = version.network(member)
+        set_weights(self._network, weights)
+        self._network.eval()
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Logits float32 of images float32 (n, 1, h, w)."""
+        with torch.inference_mode():
+            logits = self._network(torch.from_numpy(np.ascontiguousarray(images)))
+        return np.asarray(logits.float().numpy())
+
+    def release(self) -> None:
+        """Nothing is kept between calls."""
 
 
 def score_cases(

@@ -107,6 +107,10 @@ class Member:
             self._backend = load_backend(self._version, self.card, self._device)
         return self._backend
 
+    def answer_by(self, network: Backend) -> None:
+        """Have another network answer in place of its own, such as one that was just tuned."""
+        self._backend = network
+
     def release(self) -> None:
         """Give back the memory of its activations; the network stays loaded."""
         if self._backend is not None:
