@@ -34,6 +34,7 @@ from cinelabel import studies
 from cinelabel.core.errors import InputError
 from cinelabel.core.grid import Grid
 from cinelabel.core.measures import measure
+from cinelabel.labelstore import LabelStore
 from cinelabel.models.store import ModelStore
 from cinelabel.phantom.cohort import make_study
 from cinelabel.segmentation import Segmentation, Segmenter
@@ -456,6 +457,7 @@ def test_a_frame_of_a_dicom_study_is_answered_as_dicom_seg(slow: Slow, tmp_path:
     catalogue.refresh()
     catalogue.refresh()
     slow.application.state.services.catalogue = catalogue
+    slow.application.state.services.labels = LabelStore(tmp_path / "workspace")
     slow.networks.let_pass(3)
 
     def answer(**params: Any) -> httpx.Response:
