@@ -162,12 +162,14 @@ def test_finished_cells_are_not_run_again(copied: Path, capsys: pytest.CaptureFi
     assert told.err == ""
 
 
+@pytest.mark.slow
 def test_a_seed_more_adds_its_cells_alone(copied: Path) -> None:
     outcome, made = go_on(copied, seeds=[1, 2], budgets=[2])
     assert made == ["test_all_all_seed2_all", "test_foreground_all_seed2_2"]
     assert outcome.finished
 
 
+@pytest.mark.slow
 def test_a_simulation_that_was_interrupted_goes_on_to_the_same_results(copied: Path) -> None:
     whole = results(copied)
     removed = ["test_all_all_seed1_all", "test_foreground_all_seed1_2"]
@@ -188,6 +190,7 @@ def test_another_configuration_is_refused(copied: Path, capsys: pytest.CaptureFi
     assert "shared.steps = 2, not 3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_left_out_patients_are_told_seed_by_seed(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,7 +216,8 @@ def test_data_must_be_given_without_a_cohort(
 @pytest.mark.slow
 def test_an_interrupted_command_leaves_what_is_finished_and_goes_on(copied: Path) -> None:
     config = write_config(copied, seeds=[1, 2, 3], shared=TINY["shared"] | {"steps": 2})
-    command = [sys.executable, "-m", "cinelabel", "simulate", str(config), "--runs", str(copied)]
+    code = "from cinelabel.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "simulate", str(config), "--runs", str(copied)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert process.stderr is not None
     process.stderr.readline()  # the first cell that is finished

@@ -20,7 +20,9 @@ from cinelabel.models.store import BUNDLED, ModelStore
 from cinelabel.networks.specs import PRESETS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+OTHERS = ("finetune", "simulate")
+"""Folders of configurations that train no network from its beginning."""
+FILES = sorted(f for f in CONFIGS.rglob("*.yaml") if f.parent.name not in OTHERS)
 PAPER = [file for file in FILES if "-paper-" in file.stem]
 SHAPE, AFFINE = (44, 40, 4), np.diag([2.5, 2.5, 8.0, 1.0])
 LAYOUTS = {
