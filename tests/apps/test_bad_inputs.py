@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import pytest
 from cinelabel import studies
 
 IMAGE = "heart__t02"
+TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 NAMES = [
     "../../../../etc/passwd",
     "/etc/passwd",
@@ -67,9 +69,17 @@ def before(running: Any) -> dict[str, str]:
 
 
 def snapshot(running: Any) -> dict[str, str]:
-    """Every file that the server could write, by its content; the log is not meant."""
+    """Every file that the server could write, by its content.
+
+    The log is not meant, nor are files under a temporary name, which the watch over the studies
+    makes now and then.
+    """
     root = running.workspace.path.parent
-    files = [f for f in root.rglob("*") if f.is_file() and f.parent.name != "logs"]
+    files = [
+        f
+        for f in root.rglob("*")
+        if f.is_file() and f.parent.name != "logs" and not TEMPORARY.match(f.name)
+    ]
     return {str(f.relative_to(root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from cinelabel.core.errors import InputError, OutputError
+from .errors import InputError, OutputError
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9._-]+")
 

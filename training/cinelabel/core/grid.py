@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cinelabel.core.errors import GridError
+from .errors import GridError
 
 SAME_GRID_TOLERANCE_MM = 1e-3
 

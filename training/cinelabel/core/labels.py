@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cinelabel.core.errors import LabelError
+from .errors import LabelError
 
 BACKGROUND = 0
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from cinelabel.core.errors import GridError, InputError
-from cinelabel.core.grid import Grid
-from cinelabel.core.labels import CANONICAL, LV, MYO, RV, Structure
+from .errors import GridError, InputError
+from .grid import Grid
+from .labels import CANONICAL, LV, MYO, RV, Structure
 
 MYOCARDIAL_DENSITY_G_PER_ML = 1.05
 CONVENTIONS = (

@@ -13,8 +13,8 @@ from datetime import datetime
 from enum import Enum, IntEnum
 from typing import Any, TypeVar
 
-from cinelabel.core.errors import InputError
-from cinelabel.core.files import check_identifier
+from .errors import InputError
+from .files import check_identifier
 
 SCHEMA_VERSION = 1
 
