@@ -11,7 +11,7 @@ STAMP := $(VENV)/.complete
 STARTER := $(firstword $(foreach name,python3 python3.12 python3.11 python3.10 python,$(shell command -v $(name) 2>/dev/null)))
 PHANTOMS := studies
 
-.PHONY: help demo serve test lint env clean
+.PHONY: help demo serve test lint env slicer-core clean
 
 help:
 	@echo "make demo                   segment a phantom study through the server, write demo/"
@@ -19,6 +19,7 @@ help:
 	@echo "make test                   run the tests"
 	@echo "make lint                   ruff and mypy"
 	@echo "make env                    only build the environment (PYTHON=... chooses Python)"
+	@echo "make slicer-core            build the environments of the Slicer extension's tests"
 	@echo "make clean                  remove the environment and what the tools left"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -51,6 +52,9 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+slicer-core: $(STAMP)
+	@$(BIN)/python tests/slicer/environments.py
+
 clean:
-	rm -rf $(VENV) build dist demo $(PHANTOMS).part .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .slicer-core build dist demo $(PHANTOMS).part .pytest_cache .mypy_cache .ruff_cache
 	find training apps tests -name __pycache__ -type d -prune -exec rm -rf {} +
