@@ -1,0 +1,134 @@
+"""What the use cases share: the study, the server, the threads, and how problems are told."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from CineLabelLib.core.errors import CineLabelError
+from CineLabelLib.desk.ports import Clock, Scene
+from CineLabelLib.signals import Signal
+from CineLabelLib.study import CineStudy
+
+if TYPE_CHECKING:
+    from CineLabelLib.client import Client
+    from CineLabelLib.work import Task, Workers
+
+T = TypeVar("T")
+State = TypeVar("State")
+P = ParamSpec("P")
+
+
+class Desk:
+    """One study, one server and the threads between them.
+
+    Attributes:
+        client: of the server; None while none is connected.
+        study: on screen; None while none is open.
+        ed, es: its phases; None while not known.
+        study_changed: () another study, or none, is on screen with its first labels.
+        phases_changed: () ED or ES became another frame.
+        client_changed: () another server, or none, is connected.
+        labels_changed: (frame) labels of a frame were edited, segmented, restored or opened.
+    """
+
+    def __init__(
+        self, scene: Scene, workers: Workers, folder: Path, clock: Clock, reader: str
+    ) -> None:
+        self.scene, self.workers, self.folder = scene, workers, folder
+        self.clock, self.reader = clock, reader
+        self.client: Client | None = None
+        self.study: CineStudy | None = None
+        self.ed: int | None = None
+        self.es: int | None = None
+        self.study_changed, self.phases_changed = Signal(), Signal()
+        self.client_changed, self.labels_changed = Signal(), Signal()
+        self.problem, self.told = Signal(), Signal()
+
+    def ask(
+        self,
+        work: Callable[[Task], T],
+        done: Callable[[T], None],
+        failed: Callable[[CineLabelError], None] | None = None,
+        *,
+        of_study: bool = True,
+        watch: bool = False,
+        progress: Callable[[float | None, str], None] | None = None,
+    ) -> Task:
+        """Do work in a thread; `done` or `failed` are called on the main thread.
+
+        Args:
+            work: what may take long; it touches neither the scene nor a state.
+            of_study: drop the answer when another study is on screen by then.
+            watch: in the lane of short requests, beside a long one.
+        """
+        study = self.study
+
+        def answer(of: Callable[[Any], None]) -> Callable[[Any], None]:
+            def deliver(value: Any) -> None:
+                if not of_study or self.study is study:
+                    of(value)
+
+            return deliver
+
+        lane = self.workers.watch if watch else self.workers.work
+        tell = failed or (lambda error: self.problem.emit(str(error)))
+        return lane.submit(work, answer(done), answer(tell), progress)
+
+
+class UseCase(Generic[State]):
+    """A part of the desk: a state that the panel shows, and `changed` (state)."""
+
+    def __init__(self, desk: Desk, state: State) -> None:
+        self.desk, self.changed = desk, Signal()
+        self._state = state
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def tick(self) -> None:
+        """Do what is due; called every 50 ms."""
+
+    def _set(self, **changes: Any) -> None:
+        self._state = replace(self._state, **changes)  # type: ignore[type-var]
+        self.changed.emit(self._state)
+
+
+def told(method: Callable[P, None]) -> Callable[P, None]:
+    """Tell the reader the sentence of a CineLabelError through `problem` instead of raising it."""
+
+    @functools.wraps(method)
+    def safe(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except CineLabelError as error:
+            args[0].desk.problem.emit(str(error))  # type: ignore[attr-defined]
+
+    return safe
+
+
+class Every:
+    """Says when it is time again.
+
+    Args:
+        seconds: between two times; the first is after them, too.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock, self.seconds = clock, seconds
+        self._last = clock.seconds()
+
+    def due(self) -> bool:
+        """Whether the seconds are over; if so they begin anew."""
+        if self._clock.seconds() - self._last < self.seconds:
+            return False
+        self.restart()
+        return True
+
+    def restart(self) -> None:
+        """Begin the seconds anew."""
+        self._last = self._clock.seconds()
