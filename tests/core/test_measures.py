@@ -7,7 +7,13 @@ import pytest
 from cinelabel.core.errors import GridError, InputError, LabelError
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import LV, MYO, RV
-from cinelabel.core.measures import find_ed_es, measure, structure_volume_ml, volume_curve_ml
+from cinelabel.core.measures import (
+    find_ed_es,
+    measure,
+    measure_curves,
+    structure_volume_ml,
+    volume_curve_ml,
+)
 
 # Voxels of 2 x 2 x 10 mm = 0.04 ml, so that 25 voxels are 1 ml.
 GRID = Grid((10, 10, 20), np.diag([2.0, 2.0, 10.0, 1.0]))
@@ -159,3 +165,8 @@ def test_values_that_are_no_structure_are_refused():
 def test_trigger_times_must_fit_the_frames():
     with pytest.raises(InputError, match="2 trigger times are given for 3 frames"):
         measure(BEAT, GRID, trigger_times_ms=(0, 40))
+
+
+def test_curves_are_measured_like_the_labels_that_they_are_of():
+    curves = [volume_curve_ml(BEAT, GRID, structure) for structure in (LV, MYO, RV)]
+    assert measure_curves(*curves, ed=0) == measure(BEAT, GRID, ed=0)

@@ -99,8 +99,23 @@ def measure(
         raise GridError(f"labels of shape {labels.shape} are not (x, y, z) or (x, y, z, t)")
     frames = labels[..., np.newaxis] if labels.ndim == 3 else labels
     frames = CANONICAL.to_canonical(frames, "labels")
-    n_frames = frames.shape[3]
     lv, myo, rv = (volume_curve_ml(frames, grid, s) for s in (LV, MYO, RV))
+    return measure_curves(lv, myo, rv, ed, es, trigger_times_ms)
+
+
+def measure_curves(
+    lv: np.ndarray,
+    myo: np.ndarray,
+    rv: np.ndarray,
+    ed: int | None = None,
+    es: int | None = None,
+    trigger_times_ms: Sequence[float] | None = None,
+) -> Measures:
+    """Measures of the (t,) volumes in ml of the structures; the rest is as for `measure`.
+
+    For whoever has the volumes of all frames and measures again when one of them changes.
+    """
+    n_frames = len(lv)
     ed = _checked_frame(ed, n_frames, "ED")
     es = _checked_frame(es, n_frames, "ES")
     ed, es = _find_missing_phases(lv, lv + myo + rv > 0, ed, es)
