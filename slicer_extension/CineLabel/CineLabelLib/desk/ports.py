@@ -94,8 +94,12 @@ class Scene(Protocol):
 
     def playing(self) -> bool: ...
 
-    def labels(self, frame: int) -> np.ndarray:
+    def labels(self, frame: int, strict: bool = True) -> np.ndarray:
         """A copy of a frame's labels, (x, y, z) uint8.
+
+        Args:
+            strict: refuse segments that are none of LV, MYO, RV; otherwise leave them out, which
+                is for autosaving alone: what is known must not be lost for what is not.
 
         Raises:
             LabelError: a segment is none of LV, MYO, RV.
