@@ -78,7 +78,7 @@ def _run(version: str, command: Sequence[str]) -> None:
         said = "\n".join(done.stdout.strip().splitlines()[-8:])
         raise EnvironmentMissing(
             f"The environment of slicer-core {version} cannot be made: "
-            f"`{' '.join(command[1:4])} ...` failed. It needs a network, about 1 GB of disk and "
+            f"`{' '.join(command[1:4])} ...` failed. It needs a network, about 2 GB of disk and "
             f"Python 3.10 to 3.12 on a platform that slicer-core is built for.\n{said}"
         )
 

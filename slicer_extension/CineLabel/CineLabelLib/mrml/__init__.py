@@ -1,1 +1,1 @@
-"""What CineLabel keeps in 3D Slicer's scene: the study, its segments, the views; MRML and VTK only."""
+"""What CineLabel keeps in 3D Slicer's scene: study, segments, views. MRML and VTK only."""

@@ -1,7 +1,7 @@
 """The scene and the logics that act on it: those of the desktop application, or headless ones.
 
-Nothing else in the extension asks where it runs. Logics are held here for as long as the seam
-is: a scene and an application logic hold them weakly, and a sequence without its logic stands still.
+Nothing else in `mrml` asks where it runs. Logics are held here for as long as the seam is: a scene
+and an application logic hold them weakly, and a sequence without its logic stands still.
 """
 
 from __future__ import annotations
