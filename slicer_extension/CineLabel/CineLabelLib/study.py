@@ -93,13 +93,10 @@ class CineStudy:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the voxels, their type and their shape: another image has another."""
-        digest = hashlib.sha256(
-            f"{self.voxels.dtype.newbyteorder('<')} {self.voxels.shape}".encode()
-        )
         little = self.voxels.dtype.newbyteorder("<")
+        digest = hashlib.sha256(f"{little} {self.voxels.shape}".encode())
         for t in range(self.n_frames):
-            frame = np.asfortranarray(self.frame(t), little)
-            digest.update(memoryview(frame.T).cast("B"))
+            digest.update(np.ascontiguousarray(self.frame(t).T, little).data)
         return digest.hexdigest()
 
 
