@@ -36,12 +36,20 @@ class Edits(Protocol):
         """Empty the history; done whenever another frame or study is shown."""
         ...
 
-    def copy_slice(self, from_slice: int, to_slice: int) -> None:
-        """Replace a slice's labels by those of another slice of the frame."""
+    def copy_slice(self, from_slice: int, to_slice: int, replace: bool = False) -> None:
+        """Give a slice the labels of another slice of the frame.
+
+        Raises:
+            AlreadyLabelled: (of `shortaxis`) it has other labels; ask the reader, then `replace`.
+        """
         ...
 
-    def copy_frame(self, from_frame: int, slice: int | None = None) -> None:
-        """Replace the labels of the frame, or of one slice of it, by another frame's."""
+    def copy_frame(self, from_frame: int, slice: int | None = None, replace: bool = False) -> None:
+        """Give the frame, or one slice of it, the slices that are labelled in another frame.
+
+        Raises:
+            AlreadyLabelled: (of `shortaxis`) as `copy_slice`; `slices` says which.
+        """
         ...
 
     def clear_slice(self, slice: int) -> None: ...
