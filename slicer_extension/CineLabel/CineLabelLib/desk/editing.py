@@ -2,50 +2,308 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from CineLabelLib.core.errors import CineLabelError, InputError, LabelError
 from CineLabelLib.core.labels import Structure
-from CineLabelLib.desk.base import Desk, UseCase, told
-from CineLabelLib.desk.states import EditingState
+from CineLabelLib.desk.base import Desk, Every, UseCase, told
+from CineLabelLib.desk.states import EditingState, Origin
+from CineLabelLib.records import LocalRecords
+
+READ_S = 0.2
+"""How soon after an edit the labels are read from the scene; painting edits many times a second."""
+
+AUTOSAVE_S = 10.0
+"""How much work a crash may cost."""
 
 
 class Editing(UseCase[EditingState]):
-    """Follows a person's edits and keeps them."""
+    """Keeps the labels of all frames as the scene has them, and what a person did to them."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk, EditingState())
+        self._labels = np.zeros((0, 0, 0, 0), np.uint8)
+        self._before: dict[int, tuple[np.ndarray, Origin]] = {}
+        self._unread: set[int] = set()
+        self._unknown: dict[int, LabelError] = {}
+        self._models: dict[int, str | None] = {}
+        self._counts: Counter[int] = Counter()
+        self._records: LocalRecords | None = None
+        self._autosaved: Counter[int] = Counter()
+        self._read, self._autosave = Every(desk.clock, READ_S), Every(desk.clock, AUTOSAVE_S)
+        desk.scene.edited.connect(self._edited)
+        desk.scene.frame_changed.connect(self._frame_changed)
+        desk.scene.closing.connect(self._closing)
+
+    # What other use cases ask and tell
+
+    def begin(self, records: LocalRecords | None) -> None:
+        """Begin with the study that is on screen, without labels."""
+        study = self.desk.study
+        shape = (0, 0, 0, 0) if study is None else study.voxels.shape
+        self._labels = np.zeros(shape, np.uint8)
+        for kept in (self._before, self._unread, self._unknown, self._models, self._counts):
+            kept.clear()
+        self._autosaved.clear()
+        self._records = records
+        self._state = EditingState(origins=(Origin.NONE,) * shape[3])
+        self._autosave.restart()
+        self._set(frame=0 if study is None else self.desk.scene.frame())
+
+    def labels(self, frame: int) -> np.ndarray:
+        """A frame's labels (x, y, z) uint8 as the scene has them now, not to be changed.
+
+        Raises:
+            LabelError: a segment is none of LV, MYO, RV.
+        """
+        if frame in self._unread:
+            self._take(frame)
+        if frame in self._unknown:
+            raise self._unknown[frame]
+        return self._labels[..., frame]
+
+    def known(self, frame: int) -> np.ndarray:
+        """As `labels`, without segments that are none of LV, MYO, RV."""
+        return self._labels[..., frame]
+
+    def unknown(self) -> Mapping[int, LabelError]:
+        """Frames with a segment that is none of LV, MYO, RV, and the sentence about it."""
+        return self._unknown
+
+    def model(self, frame: int) -> str | None:
+        """The model version whose labels a frame began with."""
+        return self._models.get(frame)
+
+    def count(self, frame: int) -> int:
+        """How often a frame was edited, to tell later whether it was edited since."""
+        return self._counts[frame]
+
+    def put(
+        self, frame: int, labels: np.ndarray, origin: Origin, model: str | None = None
+    ) -> None:
+        """Put labels (x, y, z) onto a frame; PERSON are edits of hers that were not saved yet."""
+        self.desk.scene.set_labels(frame, labels)
+        self._labels[..., frame] = labels
+        for kept in (self._before, self._unknown, self._models):
+            kept.pop(frame, None)
+        self._unread.discard(frame)
+        self._models[frame] = model
+        hers = frozenset({frame})
+        mine = hers if origin is Origin.PERSON else frozenset()
+        self._counts[frame] += 1
+        self._set(
+            edited=self.state.edited - hers | (hers if origin is not Origin.MODEL else mine),
+            unsaved=self.state.unsaved - hers | mine,
+            unsubmitted=self.state.unsubmitted - hers | mine,
+            origins=self._with_origin(frame, origin),
+        )
+        self.desk.labels_changed.emit(frame)
+
+    def submitted(self, frame: int, count: int) -> None:
+        """A frame's labels, as they were after `count` edits, are in the outbox or further."""
+        if self._counts[frame] == count:
+            done = frozenset({frame})
+            self._set(
+                unsaved=self.state.unsaved - done, unsubmitted=self.state.unsubmitted - done
+            )
+            self._forget_autosave_if_saved()
+
+    def autosave(self) -> None:
+        """Keep unsaved edits where they are found when the study is opened again."""
+        for frame in tuple(self._unread):
+            self._take(frame)
+        study, unsaved, records = self.desk.study, self.state.unsaved, self._records
+        if study is None or records is None or not unsaved or self._autosaved == self._counts:
+            return
+        records.autosave(study, self._labels, sorted(unsaved), self.desk.reader)
+        self._autosaved = self._counts.copy()
+
+    def tick(self) -> None:
+        edits = self.desk.scene.edits
+        able = (edits.can_undo(), edits.can_redo())
+        if able != (self.state.can_undo, self.state.can_redo):
+            self._set(can_undo=able[0], can_redo=able[1])
+        if self._unread and self._read.due():
+            self._take(min(self._unread))
+        if self.state.unsaved and self._autosave.due():
+            self._autosave_beside()
+
+    # What a person asks for
 
     @told
-    def undo(self) -> None: ...
+    def undo(self) -> None:
+        self.desk.scene.edits.undo()
 
     @told
-    def redo(self) -> None: ...
+    def redo(self) -> None:
+        self.desk.scene.edits.redo()
 
     @told
-    def copy_from_slice(self, offset: int) -> None:
-        """Replace the slice on screen by its neighbour, -1 or +1."""
+    def copy_from_slice(self, offset: int, replace: bool = False) -> None:
+        """Give the slice on screen its neighbour's labels, -1 or +1; `replace` other labels."""
+        here = self.desk.scene.slice()
+        if not 0 <= here + offset < self._study_shape()[2]:
+            raise InputError("there is no slice on that side", where=f"slice {here}")
+        self.desk.scene.edits.copy_slice(here + offset, here, replace)
 
     @told
-    def copy_from_frame(self, offset: int, whole: bool = False) -> None:
-        """Replace the slice on screen, or the whole frame, by that of the frame before or after."""
+    def copy_from_frame(self, offset: int, whole: bool = False, replace: bool = False) -> None:
+        """Give the slice on screen, or the frame, the labels of the frame before or after."""
+        scene = self.desk.scene
+        other = (scene.frame() + offset) % self._study_shape()[3]
+        scene.edits.copy_frame(other, None if whole else scene.slice(), replace)
 
     @told
-    def clear_slice(self) -> None: ...
+    def clear_slice(self) -> None:
+        self._study_shape()
+        self.desk.scene.edits.clear_slice(self.desk.scene.slice())
 
     @told
-    def fill_between(self, structure: Structure | None = None) -> None: ...
+    def fill_between(self, structure: Structure | None = None) -> None:
+        self._study_shape()
+        self.desk.scene.edits.fill_between(structure)
 
     @told
-    def smooth(self, structure: Structure | None = None) -> None: ...
+    def smooth(self, structure: Structure | None = None) -> None:
+        self._study_shape()
+        self.desk.scene.edits.smooth(structure)
 
     @told
-    def keep_largest(self, structure: Structure | None = None) -> None: ...
+    def keep_largest(self, structure: Structure | None = None) -> None:
+        self._study_shape()
+        self.desk.scene.edits.keep_largest(structure)
 
     @told
-    def grow(self, structure: Structure, by_mm: float) -> None: ...
+    def grow(self, structure: Structure, by_mm: float) -> None:
+        self._study_shape()
+        self.desk.scene.edits.grow(structure, by_mm)
 
     @told
     def restore_frame(self) -> None:
-        """Give the frame on screen the labels it had before a person edited it."""
+        """Give the frame on screen the labels it had before a person edited it.
+
+        Her edits take their place, so that restoring again brings them back.
+        """
+        frame = self.desk.scene.frame()
+        if frame not in self._before:
+            raise InputError("nobody edited it since it was opened", where=f"frame {frame}")
+        if frame in self._unread:
+            self._take(frame)
+        labels, origin = self._before[frame]
+        hers = self._labels[..., frame].copy(), self.state.origins[frame]
+        was_edited, model = origin in (Origin.PERSON, Origin.SAVED), self._models.get(frame)
+        self.put(frame, labels, Origin.PERSON if was_edited else origin, model)
+        self._before[frame] = hers
 
     @told
     def save(self) -> None:
         """Keep the labels beside the study, as a new version."""
+        self._study_shape()
+        study, records = self.desk.study, self._records
+        if study is None or records is None:
+            raise InputError("there is no folder to save in", where=study and study.name)
+        for frame in range(study.n_frames):
+            self.labels(frame)
+        labels, edited = self._labels.copy(), sorted(self.state.edited)
+        counts, reader = self._counts.copy(), self.desk.reader
+        self._set(sentence="Saving.")
+
+        def saved(version: int) -> None:
+            still = frozenset(f for f in self.state.unsaved if self._counts[f] != counts[f])
+            time = self.desk.clock.now().isoformat(timespec="seconds")
+            self._set(unsaved=still, saved_at=time, sentence=f"Saved as version {version}.")
+            self._forget_autosave_if_saved()
+
+        def failed(error: CineLabelError) -> None:
+            self._set(sentence=str(error))
+            self.desk.problem.emit(str(error))
+
+        self.desk.ask(
+            lambda task: records.save_labels(study, labels, edited, reader),
+            saved,
+            failed,
+            watch=True,
+        )
+
+    # What the scene tells
+
+    def _edited(self, frame: int) -> None:
+        if self.desk.study is None:
+            return
+        if frame not in self._before:
+            self._before[frame] = self._labels[..., frame].copy(), self.state.origins[frame]
+        self._counts[frame] += 1
+        if not self._unread:
+            self._read.restart()
+        self._unread.add(frame)
+        hers = frozenset({frame})
+        self._set(
+            edited=self.state.edited | hers,
+            unsaved=self.state.unsaved | hers,
+            unsubmitted=self.state.unsubmitted | hers,
+            origins=self._with_origin(frame, Origin.PERSON),
+            sentence="",
+        )
+
+    def _frame_changed(self, frame: int) -> None:
+        for left in tuple(self._unread):
+            self._take(left)
+        self._set(frame=frame)
+
+    def _closing(self) -> None:
+        """The scene goes away while its labels can still be read: nobody waits for a thread."""
+        try:
+            self.autosave()
+        except CineLabelError as error:
+            self.desk.problem.emit(str(error))
+
+    def _take(self, frame: int) -> None:
+        """Read a frame's labels from the scene; a segment that is unknown is told once."""
+        self._unread.discard(frame)
+        try:
+            self._labels[..., frame] = self.desk.scene.labels(frame)
+            self._unknown.pop(frame, None)
+        except LabelError as error:
+            self._labels[..., frame] = self.desk.scene.labels(frame, strict=False)
+            is_new = str(error) != str(self._unknown.get(frame))
+            self._unknown[frame] = error
+            if is_new:
+                self._set(sentence=str(error))
+                self.desk.problem.emit(str(error))
+        self.desk.labels_changed.emit(frame)
+
+    def _autosave_beside(self) -> None:
+        study, records = self.desk.study, self._records
+        if study is None or records is None or self._autosaved == self._counts:
+            return
+        labels, unsaved = self._labels.copy(), sorted(self.state.unsaved)
+        self._autosaved, reader = self._counts.copy(), self.desk.reader
+
+        def failed(error: CineLabelError) -> None:
+            self._autosaved.clear()
+            self._set(sentence=str(error))
+            self.desk.problem.emit(str(error))
+
+        def saved(_: None) -> None:
+            self._forget_autosave_if_saved()
+
+        self.desk.ask(
+            lambda task: records.autosave(study, labels, unsaved, reader), saved, failed, watch=True
+        )
+
+    def _forget_autosave_if_saved(self) -> None:
+        if self._records is not None and not self.state.unsaved:
+            self._records.forget_autosave()
+
+    def _with_origin(self, frame: int, origin: Origin) -> tuple[Origin, ...]:
+        origins = self.state.origins
+        return (*origins[:frame], origin, *origins[frame + 1 :])
+
+    def _study_shape(self) -> tuple[int, ...]:
+        if self.desk.study is None:
+            raise InputError("no study is open")
+        return self.desk.study.voxels.shape
