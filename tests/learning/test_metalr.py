@@ -16,6 +16,7 @@ from cinelabel.networks import build
 from torch import nn
 from torch.func import functional_call
 
+PLAIN: dict[str, Any] = {"momentum": 0.0, "nesterov": False}
 EXACT = [
     {},
     {"weight_decay": 0.03},
@@ -64,7 +65,7 @@ def batch(seed: int) -> Callable[[Any], torch.Tensor]:
 
 def parts(options: dict[str, Any], hyper_rate: float = 0.0) -> tuple[nn.Sequential, MetaLR]:
     network = small_network()
-    known = {key: value for key, value in options.items() if key != "clip"}
+    known = PLAIN | {key: value for key, value in options.items() if key != "clip"}
     settings = MetaSettings(hyper_rate=hyper_rate, head=0.3, others=0.2, ceiling=1.0, **known)
     return network, MetaLR(network, groups_of(network), settings, clip=options.get("clip"))
 
@@ -132,7 +133,7 @@ def test_gradients_of_the_rates_are_those_of_autograd_through_the_step() -> None
 def test_algorithm_1_gives_what_it_gives_by_hand(form: Any) -> None:
     """y = 2 x + 1, training (x, y) = (1, 5), validation (2, 4), squared error."""
     network = Two(2.0, 1.0)
-    settings = MetaSettings(step=form, hyper_rate=0.01, others=0.1, head=0.05, ceiling=1.0)
+    settings = MetaSettings(step=form, hyper_rate=0.01, others=0.1, head=0.05, ceiling=1.0, **PLAIN)
     meta = MetaLR(network, network.groups(), settings)
 
     def error(x: float, y: float) -> Callable[[Any], torch.Tensor]:
@@ -204,7 +205,7 @@ class Shared(nn.Module):
 def test_layers_registered_twice_and_shared_weights_are_looked_ahead_to_and_left_alone() -> None:
     network = Shared()
     before = {name: (id(p), p.clone()) for name, p in network.named_parameters()}
-    meta = MetaLR(network, {"head": list(network.parameters())}, MetaSettings(head=0.1))
+    meta = MetaLR(network, {"head": list(network.parameters())}, MetaSettings(head=0.1, **PLAIN))
     gradient = meta.step(batch(1), batch(2)).gradients["head"]
     assert {name: id(p) for name, p in network.named_parameters()} == {
         name: identity for name, (identity, _) in before.items()

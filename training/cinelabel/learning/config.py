@@ -195,26 +195,26 @@ class MetaSettings(Section):
 
     optimiser: sgd, of which the rates' gradients are exact, or adamw, the outer step of the
         authors' code.
-    step: `proportional`, alpha (1 - beta h) as in their code, or `literal`, alpha - eta h
-        (equation 3), h being the gradient of the validation loss in the rate alpha.
-    hyper_rate: beta, or eta.
+    step: `literal`, alpha - eta h (equation 3), or `proportional`, alpha (1 - beta h) as in their
+        code, h being the gradient of the validation loss in the rate alpha.
+    hyper_rate: eta, or beta, which is 0.1 in their code.
     head, others: the first rates (section 3.2).
     floor, ceiling: bounds of the rates (section 2.2 has the floor); ceiling None: 0.1 with sgd,
         0.01 with adamw.
-    momentum, nesterov: of sgd.
+    momentum, nesterov: of sgd; without, some dozens of steps change next to nothing.
     separate_frames: from so many readers' frames on, a fifth of the training patients judge the
         rates and teach nothing else; with fewer frames another training batch judges.
     """
 
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    step: Literal["proportional", "literal"] = "proportional"
-    hyper_rate: float = Field(default=0.1, ge=0)
+    step: Literal["literal", "proportional"] = "literal"
+    hyper_rate: float = Field(default=0.001, ge=0)
     head: float = Field(default=0.01, gt=0)
     others: float = Field(default=0.001, gt=0)
     floor: float = Field(default=1e-6, gt=0)
     ceiling: float | None = Field(default=None, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    nesterov: bool = False
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
     weight_decay: float = Field(default=0.0, ge=0)
     separate_frames: int = Field(default=20, ge=2)
 
@@ -278,6 +278,7 @@ class FinetuneConfig(Section):
     model: str | None = None
     members: tuple[str, ...] = ()
     method: Literal[
+        "metalr",
         "all",
         "last",
         "layer-wise",
@@ -285,8 +286,7 @@ class FinetuneConfig(Section):
         "contracting",
         "random-encoder",
         "autolr",
-        "metalr",
-    ] = "all"
+    ] = "metalr"
     meta: MetaSettings = MetaSettings()
     frozen: tuple[int, int] | None = None
     reading: Literal["I1", "I2"] = "I1"
