@@ -62,7 +62,7 @@ class Session:
         self.opening = Opening(self.desk, self.editing)
         self.review = Review(self.desk)
         self.segmentation = Segmentation(self.desk, self.editing)
-        self.measuring = Measuring(self.desk)
+        self.measuring = Measuring(self.desk, self.editing)
         self.submitting = Submitting(self.desk, self.editing)
         self.training = Training(self.desk)
 

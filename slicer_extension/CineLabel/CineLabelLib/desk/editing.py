@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Editing(UseCase[EditingState]):
         self._counts: Counter[int] = Counter()
         self._records: LocalRecords | None = None
         self._autosaved: Counter[int] = Counter()
+        self._turn, self._writing = 0, threading.Lock()
         self._read, self._autosave = Every(desk.clock, READ_S), Every(desk.clock, AUTOSAVE_S)
         desk.scene.edited.connect(self._edited)
         desk.scene.frame_changed.connect(self._frame_changed)
@@ -82,9 +83,7 @@ class Editing(UseCase[EditingState]):
         """How often a frame was edited, to tell later whether it was edited since."""
         return self._counts[frame]
 
-    def put(
-        self, frame: int, labels: np.ndarray, origin: Origin, model: str | None = None
-    ) -> None:
+    def put(self, frame: int, labels: np.ndarray, origin: Origin, model: str | None = None) -> None:
         """Put labels (x, y, z) onto a frame; PERSON are edits of hers that were not saved yet."""
         self.desk.scene.set_labels(frame, labels)
         self._labels[..., frame] = labels
@@ -107,9 +106,7 @@ class Editing(UseCase[EditingState]):
         """A frame's labels, as they were after `count` edits, are in the outbox or further."""
         if self._counts[frame] == count:
             done = frozenset({frame})
-            self._set(
-                unsaved=self.state.unsaved - done, unsubmitted=self.state.unsubmitted - done
-            )
+            self._set(unsaved=self.state.unsaved - done, unsubmitted=self.state.unsubmitted - done)
             self._forget_autosave_if_saved()
 
     def autosave(self) -> None:
@@ -119,7 +116,9 @@ class Editing(UseCase[EditingState]):
         study, unsaved, records = self.desk.study, self.state.unsaved, self._records
         if study is None or records is None or not unsaved or self._autosaved == self._counts:
             return
-        records.autosave(study, self._labels, sorted(unsaved), self.desk.reader)
+        self._turn += 1
+        with self._writing:
+            records.autosave(study, self._labels, sorted(unsaved), self.desk.reader)
         self._autosaved = self._counts.copy()
 
     def tick(self) -> None:
@@ -282,22 +281,29 @@ class Editing(UseCase[EditingState]):
             return
         labels, unsaved = self._labels.copy(), sorted(self.state.unsaved)
         self._autosaved, reader = self._counts.copy(), self.desk.reader
+        self._write_in_turn(lambda: records.autosave(study, labels, unsaved, reader))
+
+    def _forget_autosave_if_saved(self) -> None:
+        if self._records is not None and not self.state.unsaved:
+            self._autosaved.clear()
+            self._write_in_turn(self._records.forget_autosave)
+
+    def _write_in_turn(self, write: Callable[[], None]) -> None:
+        """Write in a thread, unless something newer is to be written by then."""
+        self._turn += 1
+        turn = self._turn
+
+        def in_turn(task: object) -> None:
+            with self._writing:
+                if turn == self._turn:
+                    write()
 
         def failed(error: CineLabelError) -> None:
             self._autosaved.clear()
             self._set(sentence=str(error))
             self.desk.problem.emit(str(error))
 
-        def saved(_: None) -> None:
-            self._forget_autosave_if_saved()
-
-        self.desk.ask(
-            lambda task: records.autosave(study, labels, unsaved, reader), saved, failed, watch=True
-        )
-
-    def _forget_autosave_if_saved(self) -> None:
-        if self._records is not None and not self.state.unsaved:
-            self._records.forget_autosave()
+        self.desk.ask(in_turn, lambda _: None, failed, of_study=False, watch=True)
 
     def _with_origin(self, frame: int, origin: Origin) -> tuple[Origin, ...]:
         origins = self.state.origins

@@ -180,6 +180,7 @@ class EditingState:
         frame: on screen.
         edited: frames that a person edited since the study was opened, or that she saved before.
         unsaved: those of them that changed since they were last saved or submitted.
+        unsubmitted: those that she edited since they were last submitted.
         origins: one a frame.
         saved_at: ISO 8601; None when nothing was saved yet.
     """
@@ -187,6 +188,7 @@ class EditingState:
     frame: int = 0
     edited: frozenset[int] = frozenset()
     unsaved: frozenset[int] = frozenset()
+    unsubmitted: frozenset[int] = frozenset()
     origins: tuple[Origin, ...] = ()
     can_undo: bool = False
     can_redo: bool = False
