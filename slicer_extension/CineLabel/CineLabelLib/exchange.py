@@ -19,7 +19,7 @@ from CineLabelLib.answers import ServerError, ServerGone, TimedOut
 from CineLabelLib.work import Cancelled, Follower
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Response
+    from requests import PreparedRequest, Response, Session
     from requests.adapters import BaseAdapter, HTTPAdapter
 
 LOOK_S = 0.05
@@ -78,16 +78,12 @@ class Exchanges:
         connect_s: float,
         transport: BaseAdapter | None = None,
     ) -> None:
-        import requests
-
-        self._server, self._connect_s, self._token = server, connect_s, token
+        self._server, self._token, self._connect_s = server, token, connect_s
+        self._direct, self._transport = direct, transport
         self._verify: str | bool = authorities or True
         self._here = threading.local()
-        self._session = requests.Session()
-        self._session.trust_env = not direct
-        self._session.auth = _signing(token)
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, transport or _adapter(self._note))
+        self._making = threading.Lock()
+        self._made: Session | None = None
 
     def ask(
         self,
@@ -134,14 +130,28 @@ class Exchanges:
 
     def close(self) -> None:
         """Close the connections that wait for a next request."""
-        self._session.close()
+        if self._made is not None:
+            self._made.close()
+
+    def _session(self) -> Session:
+        """Made by the first request in its thread, as importing `requests` takes a while."""
+        import requests
+
+        with self._making:
+            if self._made is None:
+                self._made = requests.Session()
+                self._made.trust_env = not self._direct
+                self._made.auth = _signing(self._token)
+                for scheme in ("http://", "https://"):
+                    self._made.mount(scheme, self._transport or _adapter(self._note))
+            return self._made
 
     def _run(
         self, exchange: _Exchange, method: str, url: str, silence_s: float, content: dict[str, Any]
     ) -> None:
         self._here.exchange = exchange
         try:
-            with self._session.request(
+            with self._session().request(
                 method,
                 url,
                 stream=True,

@@ -174,17 +174,22 @@ class Worker:
         if first is not None:
             raise first
 
-    def close(self, timeout_s: float = 2.0) -> bool:
-        """Cancel everything and end the thread; nothing is delivered any more.
+    def close(self, timeout_s: float = 2.0, finish: bool = False) -> bool:
+        """End the thread; nothing is delivered any more.
+
+        Args:
+            timeout_s: how long to wait for the thread.
+            finish: do what waits; otherwise all is cancelled.
 
         Returns:
-            Whether the thread ended in time; if not, it ends with the request that it waits for.
+            Whether the thread ended in time; if not, it ends once its work does.
         """
         with self._changed:
             self._closed = True
-            self._waiting.clear()
-            for task in self._open:
-                task.cancel()
+            if not finish:
+                self._waiting.clear()
+                for task in self._open:
+                    task.cancel()
             self._open.clear()
             self._changed.notify()
         if self._thread is None:
@@ -196,7 +201,7 @@ class Worker:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._waiting)
-                if self._closed:
+                if not self._waiting:
                     return
                 task = self._waiting.popleft()
             task.run()
@@ -224,8 +229,11 @@ class Workers:
                 self.work.drain()
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """End the lanes; whether all of them ended in time."""
-        ended = [lane.close(timeout_s) for lane in (self.files, self.work, self.watch)]
+        """Save what waits to be saved, give the rest up; whether all lanes ended in time."""
+        for lane in (self.work, self.watch):
+            lane.close(0.0)
+        ended = [self.files.close(timeout_s, finish=True)]
+        ended += [lane.close(timeout_s) for lane in (self.work, self.watch)]
         return all(ended)
 
 
