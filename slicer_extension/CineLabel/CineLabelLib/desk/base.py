@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from CineLabelLib.core.errors import CineLabelError
+from CineLabelLib.core.errors import CineLabelError, InputError
 from CineLabelLib.desk.ports import Clock, Scene
 from CineLabelLib.signals import Signal
 from CineLabelLib.study import CineStudy
+from CineLabelLib.work import Cancelled
 
 if TYPE_CHECKING:
     from CineLabelLib.client import Client
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 State = TypeVar("State")
 P = ParamSpec("P")
+
+
+class Lane(Enum):
+    """Which thread does it: long requests, short ones, or what is saved on this machine."""
+
+    WORK = "work"
+    WATCH = "watch"
+    FILES = "files"
 
 
 class Desk:
@@ -32,6 +42,8 @@ class Desk:
         study_changed: () another study, or none, is on screen with its first labels.
         phases_changed: () ED or ES became another frame.
         client_changed: () another server, or none, is connected.
+        server_back: () a server is connected, or answers again.
+        leaving: () another study is being opened.
         labels_changed: (frame) labels of a frame were edited, segmented, restored or opened.
     """
 
@@ -46,37 +58,52 @@ class Desk:
         self.es: int | None = None
         self.study_changed, self.phases_changed = Signal(), Signal()
         self.client_changed, self.labels_changed = Signal(), Signal()
+        self.server_back, self.leaving = Signal(), Signal()
         self.problem, self.told = Signal(), Signal()
 
     def ask(
         self,
-        work: Callable[[Task], T],
+        work: Callable[[Task[T]], T],
         done: Callable[[T], None],
         failed: Callable[[CineLabelError], None] | None = None,
         *,
+        lane: Lane = Lane.WORK,
         of_study: bool = True,
-        watch: bool = False,
         progress: Callable[[float | None, str], None] | None = None,
-    ) -> Task:
+    ) -> Task[T]:
         """Do work in a thread; `done` or `failed` are called on the main thread.
 
         Args:
             work: what may take long; it touches neither the scene nor a state.
+            failed: gets the error, Cancelled after `Task.cancel`; None tells it through `problem`.
             of_study: drop the answer when another study is on screen by then.
-            watch: in the lane of short requests, beside a long one.
         """
         study = self.study
+        lanes = {Lane.WORK: self.workers.work, Lane.WATCH: self.workers.watch}
+        return lanes.get(lane, self.workers.files).submit(
+            work,
+            done,
+            failed or self.tell,
+            progress,
+            (lambda: self.study is study) if of_study else None,
+        )
 
-        def answer(of: Callable[[Any], None]) -> Callable[[Any], None]:
-            def deliver(value: Any) -> None:
-                if not of_study or self.study is study:
-                    of(value)
+    def tell(self, error: CineLabelError) -> None:
+        """Tell a problem, unless it is that something was cancelled."""
+        if not isinstance(error, Cancelled):
+            self.problem.emit(str(error))
 
-            return deliver
+    def connected(self) -> Client:
+        """The server. Raises InputError where none is connected."""
+        if self.client is None:
+            raise InputError("no server is connected", remedy="Connect to one in the section Study")
+        return self.client
 
-        lane = self.workers.watch if watch else self.workers.work
-        tell = failed or (lambda error: self.problem.emit(str(error)))
-        return lane.submit(work, answer(done), answer(tell), progress)
+    def opened(self) -> CineStudy:
+        """The study on screen. Raises InputError where none is."""
+        if self.study is None:
+            raise InputError("no study is open", remedy="Open one first")
+        return self.study
 
 
 class UseCase(Generic[State]):

@@ -10,9 +10,11 @@ import numpy as np
 
 from CineLabelLib.core.errors import CineLabelError, InputError, LabelError
 from CineLabelLib.core.labels import Structure
-from CineLabelLib.desk.base import Desk, Every, UseCase, told
+from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
 from CineLabelLib.desk.states import EditingState, Origin
 from CineLabelLib.records import LocalRecords
+from CineLabelLib.shortaxis import AlreadyLabelled
+from CineLabelLib.signals import Signal
 
 READ_S = 0.2
 """How soon after an edit the labels are read from the scene; painting edits many times a second."""
@@ -22,10 +24,15 @@ AUTOSAVE_S = 10.0
 
 
 class Editing(UseCase[EditingState]):
-    """Keeps the labels of all frames as the scene has them, and what a person did to them."""
+    """Keeps the labels of all frames as the scene has them, and what a person did to them.
+
+    Attributes:
+        confirm: (sentence, go_on) labels would be replaced; call `go_on` if the reader says so.
+    """
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk, EditingState())
+        self.confirm = Signal()
         self._labels = np.zeros((0, 0, 0, 0), np.uint8)
         self._before: dict[int, tuple[np.ndarray, Origin]] = {}
         self._unread: set[int] = set()
@@ -84,20 +91,28 @@ class Editing(UseCase[EditingState]):
         return self._counts[frame]
 
     def put(self, frame: int, labels: np.ndarray, origin: Origin, model: str | None = None) -> None:
-        """Put labels (x, y, z) onto a frame; PERSON are edits of hers that were not saved yet."""
+        """Put labels (x, y, z) onto a frame; PERSON are edits of hers that were not saved yet.
+
+        Labels of a person that are replaced come back by `restore_frame`.
+        """
+        if frame in self._unread:
+            self._take(frame)
+        hers = self._labels[..., frame].copy(), self.state.origins[frame]
         self.desk.scene.set_labels(frame, labels)
         self._labels[..., frame] = labels
-        for kept in (self._before, self._unknown, self._models):
+        for kept in (self._before, self._unknown):
             kept.pop(frame, None)
-        self._unread.discard(frame)
+        if frame in self.state.edited:
+            self._before[frame] = hers
         self._models[frame] = model
-        hers = frozenset({frame})
-        mine = hers if origin is Origin.PERSON else frozenset()
         self._counts[frame] += 1
+        this, state = frozenset({frame}), self.state
+        edited = this if origin in (Origin.PERSON, Origin.SAVED) else frozenset()
+        unsaved = this if origin is Origin.PERSON else frozenset()
         self._set(
-            edited=self.state.edited - hers | (hers if origin is not Origin.MODEL else mine),
-            unsaved=self.state.unsaved - hers | mine,
-            unsubmitted=self.state.unsubmitted - hers | mine,
+            edited=state.edited - this | edited,
+            unsaved=state.unsaved - this | unsaved,
+            unsubmitted=state.unsubmitted - this | unsaved,
             origins=self._with_origin(frame, origin),
         )
         self.desk.labels_changed.emit(frame)
@@ -106,7 +121,17 @@ class Editing(UseCase[EditingState]):
         """A frame's labels, as they were after `count` edits, are in the outbox or further."""
         if self._counts[frame] == count:
             done = frozenset({frame})
+            self._before.pop(frame, None)
             self._set(unsaved=self.state.unsaved - done, unsubmitted=self.state.unsubmitted - done)
+            self._forget_autosave_if_saved()
+
+    def not_submitted(self, frames: frozenset[int]) -> None:
+        """Frames whose saved labels the server does not have yet."""
+        self._set(unsubmitted=self.state.unsubmitted | frames)
+
+    def drop_unsaved(self) -> None:
+        """Forget the unsaved edits of an earlier time, which the reader does not want."""
+        if not self.state.unsaved:
             self._forget_autosave_if_saved()
 
     def autosave(self) -> None:
@@ -145,66 +170,71 @@ class Editing(UseCase[EditingState]):
     def copy_from_slice(self, offset: int, replace: bool = False) -> None:
         """Give the slice on screen its neighbour's labels, -1 or +1; `replace` other labels."""
         here = self.desk.scene.slice()
-        if not 0 <= here + offset < self._study_shape()[2]:
+        if not 0 <= here + offset < self.desk.opened().voxels.shape[2]:
             raise InputError("there is no slice on that side", where=f"slice {here}")
-        self.desk.scene.edits.copy_slice(here + offset, here, replace)
+        try:
+            self.desk.scene.edits.copy_slice(here + offset, here, replace)
+        except AlreadyLabelled as error:
+            self.confirm.emit(str(error), lambda: self.copy_from_slice(offset, True))
 
     @told
     def copy_from_frame(self, offset: int, whole: bool = False, replace: bool = False) -> None:
         """Give the slice on screen, or the frame, the labels of the frame before or after."""
         scene = self.desk.scene
-        other = (scene.frame() + offset) % self._study_shape()[3]
-        scene.edits.copy_frame(other, None if whole else scene.slice(), replace)
+        other = (scene.frame() + offset) % self.desk.opened().voxels.shape[3]
+        try:
+            scene.edits.copy_frame(other, None if whole else scene.slice(), replace)
+        except AlreadyLabelled as error:
+            self.confirm.emit(str(error), lambda: self.copy_from_frame(offset, whole, True))
 
     @told
     def clear_slice(self) -> None:
-        self._study_shape()
+        self.desk.opened()
         self.desk.scene.edits.clear_slice(self.desk.scene.slice())
 
     @told
     def fill_between(self, structure: Structure | None = None) -> None:
-        self._study_shape()
+        self.desk.opened()
         self.desk.scene.edits.fill_between(structure)
 
     @told
     def smooth(self, structure: Structure | None = None) -> None:
-        self._study_shape()
+        self.desk.opened()
         self.desk.scene.edits.smooth(structure)
 
     @told
     def keep_largest(self, structure: Structure | None = None) -> None:
-        self._study_shape()
+        self.desk.opened()
         self.desk.scene.edits.keep_largest(structure)
 
     @told
     def grow(self, structure: Structure, by_mm: float) -> None:
-        self._study_shape()
+        self.desk.opened()
         self.desk.scene.edits.grow(structure, by_mm)
 
     @told
     def restore_frame(self) -> None:
-        """Give the frame on screen the labels it had before a person edited it.
+        """Give the frame on screen the labels it had when it was opened, saved or submitted last.
 
         Her edits take their place, so that restoring again brings them back.
         """
+        self.desk.opened()
         frame = self.desk.scene.frame()
         if frame not in self._before:
-            raise InputError("nobody edited it since it was opened", where=f"frame {frame}")
+            raise InputError("nobody edited it since", where=f"frame {frame}")
         if frame in self._unread:
             self._take(frame)
-        labels, origin = self._before[frame]
         hers = self._labels[..., frame].copy(), self.state.origins[frame]
-        was_edited, model = origin in (Origin.PERSON, Origin.SAVED), self._models.get(frame)
-        self.put(frame, labels, Origin.PERSON if was_edited else origin, model)
+        labels, origin = self._before[frame]
+        self.put(frame, labels, origin, self._models.get(frame))
         self._before[frame] = hers
 
     @told
     def save(self) -> None:
         """Keep the labels beside the study, as a new version."""
-        self._study_shape()
-        study, records = self.desk.study, self._records
-        if study is None or records is None:
-            raise InputError("there is no folder to save in", where=study and study.name)
+        study, records = self.desk.opened(), self._records
+        if records is None:
+            raise InputError("there is no folder to save in", where=study.name)
         for frame in range(study.n_frames):
             self.labels(frame)
         labels, edited = self._labels.copy(), sorted(self.state.edited)
@@ -213,6 +243,8 @@ class Editing(UseCase[EditingState]):
 
         def saved(version: int) -> None:
             still = frozenset(f for f in self.state.unsaved if self._counts[f] != counts[f])
+            for frame in self.state.unsaved - still:
+                self._before.pop(frame, None)
             time = self.desk.clock.now().isoformat(timespec="seconds")
             self._set(unsaved=still, saved_at=time, sentence=f"Saved as version {version}.")
             self._forget_autosave_if_saved()
@@ -225,7 +257,7 @@ class Editing(UseCase[EditingState]):
             lambda task: records.save_labels(study, labels, edited, reader),
             saved,
             failed,
-            watch=True,
+            lane=Lane.FILES,
         )
 
     # What the scene tells
@@ -249,6 +281,8 @@ class Editing(UseCase[EditingState]):
         )
 
     def _frame_changed(self, frame: int) -> None:
+        if self.desk.study is None:
+            return
         for left in tuple(self._unread):
             self._take(left)
         self._set(frame=frame)
@@ -303,13 +337,8 @@ class Editing(UseCase[EditingState]):
             self._set(sentence=str(error))
             self.desk.problem.emit(str(error))
 
-        self.desk.ask(in_turn, lambda _: None, failed, of_study=False, watch=True)
+        self.desk.ask(in_turn, lambda _: None, failed, of_study=False, lane=Lane.FILES)
 
     def _with_origin(self, frame: int, origin: Origin) -> tuple[Origin, ...]:
         origins = self.state.origins
         return (*origins[:frame], origin, *origins[frame + 1 :])
-
-    def _study_shape(self) -> tuple[int, ...]:
-        if self.desk.study is None:
-            raise InputError("no study is open")
-        return self.desk.study.voxels.shape

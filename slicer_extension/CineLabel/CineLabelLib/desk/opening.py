@@ -2,67 +2,343 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from CineLabelLib.desk.base import Desk, UseCase, told
+from CineLabelLib.answers import NextCase, NotAllowed, OutOfDate
+from CineLabelLib.core.errors import CineLabelError, InputError
+from CineLabelLib.desk import reading
+from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
 from CineLabelLib.desk.editing import Editing
-from CineLabelLib.desk.states import OpeningState
+from CineLabelLib.desk.reading import Brought
+from CineLabelLib.desk.states import OpeningState, Origin, Unsaved
+from CineLabelLib.records import SavedLabels
+from CineLabelLib.signals import Signal
+
+if TYPE_CHECKING:
+    from CineLabelLib.client import Client
+    from CineLabelLib.work import Task
+
+LEASE_MINUTES = 60.0
+RENEW_S = 20 * 60.0
 
 
 class Opening(UseCase[OpeningState]):
-    """Brings a study on screen, and what was known and unsaved about it."""
+    """Brings a study on screen, and what was known and unsaved about it.
+
+    Attributes:
+        brought: (Brought) a study is on screen with its labels.
+    """
 
     def __init__(self, desk: Desk, editing: Editing) -> None:
         super().__init__(desk, OpeningState())
+        self.brought = Signal()
+        self._editing = editing
+        self._task: Task[Any] | None = None
+        self._records: reading.LocalRecords | None = None
+        self._unsaved: SavedLabels | None = None
+        self._held: tuple[Client, str] | None = None
+        self._renew = Every(desk.clock, RENEW_S)
+        desk.scene.closing.connect(self._scene_closing)
+        desk.client_changed.connect(self._client_changed)
 
     @told
     def list_cases(self, state: str | None = None) -> None:
         """Ask for the server's cases (open, labelled, skipped; None is all) into `state.cases`."""
+        client = self.desk.connected()
+        self.desk.ask(
+            lambda task: client.following(task).cases(state=state),
+            lambda cases: self._set(cases=cases),
+            lane=Lane.WATCH,
+            of_study=False,
+        )
 
     @told
     def open_case(self, image: str) -> None:
         """Open the study of an image of the server and go to its frame."""
+        client, folder = self.desk.connected(), self._studies()
+        known = next((case for case in self.state.cases if case.image == image), None)
+
+        def work(task: Task[Any]) -> tuple[Brought, str | None]:
+            study = known.study if known else client.following(task).image_info(image).study
+            note = _hold(client.following(task), image)
+            return reading.bring_served(client, study, folder, task), note
+
+        def done(found: tuple[Brought, str | None]) -> None:
+            self._show(found[0], image, client=None if found[1] else client, notes=found[1] or "")
+
+        self._begin(f"Opening {image}.", work, done)
 
     @told
     def next_case(self, strategy: str = "") -> None:
         """Open what the server gives next; by the strategy offered first if none is named."""
+        client, folder = self.desk.connected(), self._studies()
+
+        def work(task: Task[Any]) -> tuple[Brought, NextCase] | None:
+            ours = client.following(task)
+            found = ours.next_case(strategy or next(iter(ours.info().strategies), "first"))
+            if found is None:
+                return None
+            return reading.bring_served(client, found.study, folder, task), found
+
+        def done(found: tuple[Brought, NextCase] | None) -> None:
+            if found is None:
+                sentence = "The server has no more cases to label."
+                self._set(sentence=sentence)
+                self.desk.told.emit(sentence)
+                return
+            brought, case = found
+            held = client if case.lease is not None else None
+            self._show(brought, case.image, client=held, reason=case.reason, slice=case.slice)
+
+        self._begin("Asking for the next case.", work, done)
 
     @told
     def open_file(self, path: Path) -> None:
         """Open a 3D or 4D NIfTI file of this machine."""
+        self._open_local(path, None)
 
     @told
-    def open_folder(self, path: Path) -> None:
-        """Open a folder with a DICOM cine."""
+    def open_folder(self, path: Path, series: str | None = None) -> None:
+        """Open a folder with a DICOM cine; `series` chooses one of several by its key."""
+        self._open_local(path, series)
 
     @told
     def cancel(self) -> None:
-        """Give up what is being opened."""
+        """Give up what is being opened; the study on screen stays."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self._set(busy=None, fraction=None)
 
     @told
-    def close_study(self) -> None: ...
+    def close_study(self) -> None:
+        """Take the study away; unsaved edits are kept for its next opening."""
+        self._leave()
+        if self.desk.study is not None:
+            self.desk.study = None
+            self.desk.scene.clear()
+        self._forget("No study is open.")
 
     @told
     def restore_unsaved(self) -> None:
         """Put the unsaved edits of an earlier time onto their frames."""
+        self.desk.opened()
+        if self._unsaved is None:
+            raise InputError("there are no unsaved edits of an earlier time")
+        kept, self._unsaved = self._unsaved, None
+        for frame in kept.edited_frames:
+            self._editing.put(frame, kept.labels[..., frame], Origin.PERSON)
+        self._set(unsaved=None)
 
     @told
     def leave_unsaved(self) -> None:
-        """Do not offer them again; they stay on disk."""
+        """Do not offer them again, and remove them."""
+        if self._unsaved is not None:
+            self._unsaved = None
+            self._editing.drop_unsaved()
+        self._set(unsaved=None)
 
     @told
     def step(self, by: int) -> None:
         """Go some frames on or back; the cycle closes."""
+        study = self.desk.opened()
+        self.desk.scene.go_to((self.desk.scene.frame() + by) % study.n_frames)
 
     @told
-    def go_to_ed(self) -> None: ...
+    def go_to_ed(self) -> None:
+        """Show end-diastole."""
+        self._go_to_phase("ED", self.desk.ed)
 
     @told
-    def go_to_es(self) -> None: ...
+    def go_to_es(self) -> None:
+        """Show end-systole."""
+        self._go_to_phase("ES", self.desk.es)
 
     @told
     def mark_ed(self) -> None:
         """The frame on screen is end-diastole."""
+        self.desk.opened()
+        self.mark_phases(self.desk.scene.frame(), self.desk.es)
 
     @told
-    def mark_es(self) -> None: ...
+    def mark_es(self) -> None:
+        """The frame on screen is end-systole."""
+        self.desk.opened()
+        self.mark_phases(self.desk.ed, self.desk.scene.frame())
+
+    def mark_phases(self, ed: int | None, es: int | None) -> None:
+        """ED and ES are these frames, and are again when the study is opened next."""
+        records = self._records
+        self.desk.ed, self.desk.es = ed, es
+        self._set(ed=ed, es=es)
+        self.desk.phases_changed.emit()
+        if records is not None:
+            self.desk.ask(
+                lambda task: reading.save_phases(records, ed, es),
+                lambda _: None,
+                lane=Lane.FILES,
+                of_study=False,
+            )
+
+    def tick(self) -> None:
+        """Hold the case that is open for longer."""
+        if self._held is not None and self._renew.due():
+            client, image = self._held
+            self.desk.ask(
+                lambda task: client.following(task).hold(image, LEASE_MINUTES),
+                lambda _: None,
+                self._not_held,
+                lane=Lane.WATCH,
+            )
+
+    # How it is done
+
+    def _open_local(self, path: Path, series: str | None) -> None:
+        path, folder = Path(path), self._studies()
+        self._begin(
+            f"Opening {path}.",
+            lambda task: reading.bring_local(path, series, folder, task),
+            lambda brought: self._show(brought, None),
+        )
+
+    def _studies(self) -> Path:
+        return self.desk.folder / "studies"
+
+    def _begin(
+        self, busy: str, work: Callable[[Task[Any]], Any], done: Callable[[Any], None]
+    ) -> None:
+        """Open something in place of what is being opened; an answer that is late is dropped."""
+        self.cancel()
+        self.desk.leaving.emit()
+        self._set(busy=busy, fraction=None)
+
+        def finish(found: Any) -> None:
+            if self._task is task:
+                self._task = None
+                self._set(busy=None, fraction=None)
+                done(found)
+
+        def fail(error: CineLabelError) -> None:
+            if self._task is task:
+                self._task = None
+                self._set(busy=None, fraction=None)
+                self.desk.tell(error)
+
+        task = self.desk.ask(
+            work,
+            finish,
+            fail,
+            of_study=False,
+            progress=lambda fraction, text: self._set(busy=text, fraction=fraction),
+        )
+        self._task = task
+
+    def _show(
+        self,
+        brought: Brought,
+        image: str | None,
+        client: Client | None = None,
+        reason: str = "",
+        slice: int | None = None,
+        notes: str = "",
+    ) -> None:
+        """Put a study in place of the one on screen, whose unsaved edits are kept first."""
+        desk, study, same = self.desk, brought.study, self._held is not None and image is not None
+        self._leave(but=image if same else None)
+        desk.study = None
+        desk.scene.show(study)
+        desk.study, desk.ed, desk.es = study, brought.ed, brought.es
+        self._records, self._unsaved = brought.records, brought.unsaved
+        if client is not None and image is not None:
+            self._held = (client, image)
+            self._renew.restart()
+        self._editing.begin(brought.records)
+        frame = study.images.index(image) if image in study.images else brought.ed or 0
+        desk.scene.go_to(frame)
+        if slice is not None and 0 <= slice < study.n_slices:
+            desk.scene.go_to_slice(slice)
+        sentences = [f"{study.name}: {study.n_slices} slices, {study.n_frames} frames.", notes]
+        self._state = OpeningState(cases=self.state.cases)
+        self._set(
+            study=study,
+            sentence=" ".join(s for s in (*sentences, *brought.notes) if s),
+            image=image,
+            reason=reason or None,
+            slice=slice,
+            ed=brought.ed,
+            es=brought.es,
+            unsaved=_offer(brought.unsaved),
+        )
+        desk.study_changed.emit()
+        for labelled, labels in brought.labels.items():
+            self._editing.put(labelled, labels, Origin.SAVED)
+        self._editing.not_submitted(brought.mine)
+        self.brought.emit(brought)
+
+    def _leave(self, but: str | None = None) -> None:
+        """Keep the unsaved edits of the study on screen, and give its case back."""
+        self.cancel()
+        self.desk.leaving.emit()
+        self._editing.autosave()
+        held, self._held = self._held, None
+        if held is not None and held[1] != but:
+            client, image = held
+            self.desk.ask(
+                lambda task: client.following(task).let_go(image),
+                lambda _: None,
+                lambda error: None,  # the server takes it back within the hour
+                lane=Lane.WATCH,
+                of_study=False,
+            )
+
+    def _forget(self, sentence: str) -> None:
+        self.desk.study = self.desk.ed = self.desk.es = None
+        self._records = self._unsaved = None
+        self._editing.begin(None)
+        self._state = OpeningState(sentence=sentence, cases=self.state.cases)
+        self._set()
+        self.desk.study_changed.emit()
+
+    def _scene_closing(self) -> None:
+        """The scene is emptied by somebody else; `editing` has kept unsaved edits by then."""
+        if self.desk.study is not None:
+            unsaved = self._editing.state.unsaved
+            self._leave()
+            kept = " Unsaved edits are offered when it is opened again." if unsaved else ""
+            self._forget(f"The scene was closed.{kept}")
+
+    def _client_changed(self) -> None:
+        self._set(cases=())
+        if self._held is not None and self._held[0] is not self.desk.client:
+            self._held = None
+
+    def _not_held(self, error: CineLabelError) -> None:
+        if isinstance(error, OutOfDate | NotAllowed):
+            self._held = None
+            self.desk.tell(error)
+
+    def _go_to_phase(self, phase: str, frame: int | None) -> None:
+        self.desk.opened()
+        if frame is None:
+            remedy = f"Go to its frame and mark it, or segment all frames to find {phase}"
+            raise InputError(f"{phase} is not known", remedy=remedy)
+        self.desk.scene.go_to(frame)
+
+
+def _hold(client: Client, image: str) -> str | None:
+    """Hold a case; why it is not held, None where it is."""
+    try:
+        client.hold(image, LEASE_MINUTES)
+    except (OutOfDate, NotAllowed) as error:
+        return f"It is opened to look at: {error}"
+    return None
+
+
+def _offer(kept: SavedLabels | None) -> Unsaved | None:
+    if kept is None:
+        return None
+    frames = kept.edited_frames
+    what = f"frame {frames[0]}" if len(frames) == 1 else f"{len(frames)} frames"
+    return Unsaved(frames, f"Edits of {what} by {kept.who} of {kept.time} were not saved.")
