@@ -40,6 +40,7 @@ class Editing(UseCase[EditingState]):
         self._models: dict[int, str | None] = {}
         self._counts: Counter[int] = Counter()
         self._records: LocalRecords | None = None
+        self._answered: list[LocalRecords] = []
         self._autosaved: Counter[int] = Counter()
         self._turn, self._writing = 0, threading.Lock()
         self._read, self._autosave = Every(desk.clock, READ_S), Every(desk.clock, AUTOSAVE_S)
@@ -57,6 +58,7 @@ class Editing(UseCase[EditingState]):
         for kept in (self._before, self._unread, self._unknown, self._models, self._counts):
             kept.clear()
         self._autosaved.clear()
+        self._answered.clear()
         self._records = records
         self._state = EditingState(origins=(Origin.NONE,) * shape[3])
         self._autosave.restart()
@@ -129,10 +131,10 @@ class Editing(UseCase[EditingState]):
         """Frames whose saved labels the server does not have yet."""
         self._set(unsubmitted=self.state.unsubmitted | frames)
 
-    def drop_unsaved(self) -> None:
-        """Forget the unsaved edits of an earlier time, which the reader does not want."""
-        if not self.state.unsaved:
-            self._forget_autosave_if_saved()
+    def answered(self, offered: LocalRecords) -> None:
+        """Unsaved edits of an earlier time are restored or not wanted: forget them when saved."""
+        self._answered.append(offered)
+        self._forget_autosave_if_saved()
 
     def autosave(self) -> None:
         """Keep unsaved edits where they are found when the study is opened again."""
@@ -318,11 +320,14 @@ class Editing(UseCase[EditingState]):
         self._write_in_turn(lambda: records.autosave(study, labels, unsaved, reader))
 
     def _forget_autosave_if_saved(self) -> None:
-        if self._records is not None and not self.state.unsaved:
-            self._autosaved.clear()
-            self._write_in_turn(self._records.forget_autosave)
+        if self._records is None or self.state.unsaved:
+            return
+        forget = (self._records, *self._answered)
+        self._answered.clear()
+        self._autosaved.clear()
+        self._write_in_turn(lambda: [records.forget_autosave() for records in forget])
 
-    def _write_in_turn(self, write: Callable[[], None]) -> None:
+    def _write_in_turn(self, write: Callable[[], object]) -> None:
         """Write in a thread, unless something newer is to be written by then."""
         self._turn += 1
         turn = self._turn

@@ -38,6 +38,7 @@ class Opening(UseCase[OpeningState]):
         self._task: Task[Any] | None = None
         self._records: reading.LocalRecords | None = None
         self._unsaved: SavedLabels | None = None
+        self._offered: reading.LocalRecords | None = None
         self._held: tuple[Client, str] | None = None
         self._renew = Every(desk.clock, RENEW_S)
         desk.scene.closing.connect(self._scene_closing)
@@ -127,18 +128,14 @@ class Opening(UseCase[OpeningState]):
         self.desk.opened()
         if self._unsaved is None:
             raise InputError("there are no unsaved edits of an earlier time")
-        kept, self._unsaved = self._unsaved, None
-        for frame in kept.edited_frames:
-            self._editing.put(frame, kept.labels[..., frame], Origin.PERSON)
-        self._set(unsaved=None)
+        for frame in self._unsaved.edited_frames:
+            self._editing.put(frame, self._unsaved.labels[..., frame], Origin.PERSON)
+        self._answer()
 
     @told
     def leave_unsaved(self) -> None:
         """Do not offer them again, and remove them."""
-        if self._unsaved is not None:
-            self._unsaved = None
-            self._editing.drop_unsaved()
-        self._set(unsaved=None)
+        self._answer()
 
     @told
     def step(self, by: int) -> None:
@@ -194,6 +191,12 @@ class Opening(UseCase[OpeningState]):
             )
 
     # How it is done
+
+    def _answer(self) -> None:
+        offered, self._unsaved, self._offered = self._offered, None, None
+        if offered is not None:
+            self._editing.answered(offered)
+        self._set(unsaved=None)
 
     def _open_local(self, path: Path, series: str | None) -> None:
         path, folder = Path(path), self._studies()
@@ -251,6 +254,7 @@ class Opening(UseCase[OpeningState]):
         desk.scene.show(study)
         desk.study, desk.ed, desk.es = study, brought.ed, brought.es
         self._records, self._unsaved = brought.records, brought.unsaved
+        self._offered = brought.offered
         if client is not None and image is not None:
             self._held = (client, image)
             self._renew.restart()
@@ -295,7 +299,7 @@ class Opening(UseCase[OpeningState]):
 
     def _forget(self, sentence: str) -> None:
         self.desk.study = self.desk.ed = self.desk.es = None
-        self._records = self._unsaved = None
+        self._records = self._unsaved = self._offered = None
         self._editing.begin(None)
         self._state = OpeningState(sentence=sentence, cases=self.state.cases)
         self._set()

@@ -37,7 +37,8 @@ class Brought:
         labels: of frames that somebody labelled, (x, y, z) uint8.
         mine: those of `labels` that this machine has and the server has not.
         versions: the server's newest label of each image, 0 for none.
-        unsaved: edits of an earlier time that were not saved.
+        unsaved: edits of an earlier time that were not saved, and `offered` the records that know
+            them; `records` forgets its own autosaves alone.
         notes: sentences for the reader.
     """
 
@@ -49,6 +50,7 @@ class Brought:
     mine: frozenset[int] = frozenset()
     versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     unsaved: SavedLabels | None = None
+    offered: LocalRecords | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -64,10 +66,7 @@ def bring_local(path: Path, series: str | None, folder: Path, task: Task[Brought
         task.check()
         task.report(fraction, sentence)
 
-    if path.is_dir():
-        study = dicom.read_study(path, series, progress)
-    else:
-        study = nifti.read_study(path)
+    study = dicom.read_study(path, series, progress) if path.is_dir() else nifti.read_study(path)
     task.check()
     return _with_records(study, folder, {}, {}, {})
 
@@ -116,7 +115,7 @@ def assemble(name: str, files: tuple[ImageFile, ...]) -> CineStudy:
 
 
 def read_label(content: bytes, study: CineStudy, where: str) -> np.ndarray:
-    """A label of a frame, (x, y, z) uint8. Raises InputError where it is not on the study's grid."""
+    """A label of a frame, (x, y, z) uint8. Raises GridError where it has not the study's grid."""
     found = nifti.read_labels(content, where)
     study.grid.require_equal(Grid(found.voxels.shape[:3], found.affine), where)
     return found.voxels.reshape(study.grid.shape)
@@ -135,9 +134,10 @@ def _with_records(
     versions: Mapping[str, int],
 ) -> Brought:
     """With what this machine kept: newer than the server's labels it counts, older it does not."""
-    records, notes, mine = LocalRecords(folder_for(folder, study)), list(study.notes), set()
+    home, notes, mine = folder_for(folder, study), list(study.notes), set()
+    records, offered = LocalRecords(home), LocalRecords(home)
     saved = _tried(lambda: records.latest_labels(study), notes)
-    unsaved = _tried(lambda: records.recover(study), notes)
+    unsaved = _tried(lambda: offered.recover(study), notes)
     if saved is not None:
         notes += saved.notes
         for frame in saved.edited_frames:
@@ -146,8 +146,30 @@ def _with_records(
                 mine.add(frame)
     if unsaved is not None:
         notes += unsaved.notes
+    notes += _of_other_images(home)
     ed, es = _phases(records, study)
-    return Brought(study, records, ed, es, labels, frozenset(mine), versions, unsaved, tuple(notes))
+    return Brought(
+        study,
+        records,
+        ed,
+        es,
+        labels,
+        frozenset(mine),
+        versions,
+        unsaved,
+        offered if unsaved is not None else None,
+        tuple(notes),
+    )
+
+
+def _of_other_images(home: Path) -> list[str]:
+    """Sentences on unsaved edits of a study of this name whose image was another one."""
+    name = home.name.rsplit("-", 1)[0]
+    return [
+        f"The image has changed: unsaved edits of the earlier one are kept in {other}."
+        for other in sorted(home.parent.glob(f"{name}-{'?' * 12}"))
+        if other != home and any(other.glob("autosave-*.json"))
+    ]
 
 
 def _tried(read: Callable[[], SavedLabels | None], notes: list[str]) -> SavedLabels | None:
