@@ -1,0 +1,142 @@
+"""Section 4: Slicer's segment editor, and what short-axis work needs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from CineLabelLib.core.labels import LV, MYO, RV, Structure
+from CineLabelLib.desk.states import EditingState
+from CineLabelLib.panel.section import Section, Tools, calls, say, value
+
+EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing")
+"""Slicer's own tools that work within a slice of a short-axis stack."""
+
+STRUCTURES: tuple[Structure | None, ...] = (None, LV, MYO, RV)
+"""In the order of the box; None is all of them."""
+
+
+class EditSection(Section):
+    """Correct labels; nothing that a person made is replaced unasked."""
+
+    FILE = "Edit.ui"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        ui, session = self.ui, self.session
+        editing = session.editing
+        ui.segmentEditor.setEffectNameOrder(list(EFFECTS))
+        for button, name in ((ui.undoButton, "undo"), (ui.redoButton, "redo")):
+            button.setIcon(tools.icon(name))
+        for button, action in (
+            (ui.undoButton, editing.undo),
+            (ui.redoButton, editing.redo),
+            (ui.restoreButton, self._restore),
+            (ui.saveButton, editing.save),
+            (ui.previousSliceButton, lambda: self.copy_slice(-1)),
+            (ui.nextSliceButton, lambda: self.copy_slice(1)),
+            (ui.previousFrameButton, lambda: self.copy_frame(-1)),
+            (ui.nextFrameButton, lambda: self.copy_frame(1)),
+            (ui.fillButton, lambda: editing.fill_between(self._structure())),
+            (ui.smoothButton, lambda: editing.smooth(self._structure())),
+            (ui.islandsButton, lambda: editing.keep_largest(self._structure())),
+            (ui.growButton, lambda: self._grow(1)),
+            (ui.shrinkButton, lambda: self._grow(-1)),
+            (ui.clearSliceButton, editing.clear_slice),
+        ):
+            button.clicked.connect(calls(action))
+        ui.structureBox.activated.connect(calls(self.refresh))
+        editing.changed.connect(calls(self.refresh))
+        session.opening.changed.connect(calls(self.refresh))
+        session.desk.scene.slice_changed.connect(calls(self.refresh))
+        self.refresh()
+
+    def copy_slice(self, offset: int) -> None:
+        """Give the slice on screen its neighbour's labels; ask where it has its own."""
+        scene = self.session.desk.scene
+        self._replacing(
+            self._has_labels(scene.slice()),
+            "This slice has labels already. Replace them by a copy?",
+            lambda replace: self.session.editing.copy_from_slice(offset, replace),
+        )
+
+    def copy_frame(self, offset: int) -> None:
+        """Give the slice, or the whole frame, the labels of the frame before or after."""
+        whole = value(self.ui.wholeFrameCheck, "checked")
+        what = "frame" if whole else "slice"
+        self._replacing(
+            self._has_labels(None if whole else self.session.desk.scene.slice()),
+            f"This {what} has labels already. Replace them by a copy?",
+            lambda replace: self.session.editing.copy_from_frame(offset, whole, replace),
+        )
+
+    def refresh(self) -> None:
+        """Show what can be done to the frame on screen, and what was edited."""
+        ui, state = self.ui, self.session.editing.state
+        study, missing = self.study, self.needs_study()
+        self.allow(ui.undoButton, missing, None if state.can_undo else "Nothing to undo here.")
+        self.allow(ui.redoButton, missing, None if state.can_redo else "Nothing to redo here.")
+        untouched = None if state.frame in state.edited else "You did not edit this frame."
+        self.allow(ui.restoreButton, missing, untouched)
+        self.allow(ui.saveButton, missing, None if state.unsaved else "Everything is saved.")
+        index = self.session.desk.scene.slice() if study is not None else 0
+        n_slices = study.n_slices if study is not None else 0
+        first = "This is the first slice." if index == 0 else None
+        last = "This is the last slice." if index >= n_slices - 1 else None
+        self.allow(ui.previousSliceButton, missing, first)
+        self.allow(ui.nextSliceButton, missing, last)
+        single = "It has one frame." if study is not None and study.n_frames == 1 else None
+        for widget in (ui.previousFrameButton, ui.nextFrameButton, ui.wholeFrameCheck):
+            self.allow(widget, missing, single)
+        for widget in (
+            ui.fillButton,
+            ui.smoothButton,
+            ui.islandsButton,
+            ui.clearSliceButton,
+            ui.structureBox,
+            ui.growSpin,
+            ui.segmentEditor,
+        ):
+            self.allow(widget, missing)
+        one = None if self._structure() else "Choose one structure first."
+        for button in (ui.growButton, ui.shrinkButton):
+            self.allow(button, missing, one)
+        say(ui.editedLabel, "" if missing else _edited(state))
+
+    def _structure(self) -> Structure | None:
+        return STRUCTURES[value(self.ui.structureBox, "currentIndex")]
+
+    def _grow(self, sign: int) -> None:
+        structure = self._structure()
+        if structure is not None:
+            self.session.editing.grow(structure, sign * value(self.ui.growSpin, "value"))
+
+    def _restore(self) -> None:
+        if self.tools.ask.confirm(
+            "Give this frame the labels it had before you edited it? Restoring once more brings "
+            "your edits back."
+        ):
+            self.session.editing.restore_frame()
+
+    def _has_labels(self, index: int | None) -> bool:
+        """Whether the slice, or the frame, on screen has labels."""
+        if self.study is None:
+            return False
+        labels = self.session.desk.scene.labels(self.session.desk.scene.frame(), strict=False)
+        return bool((labels if index is None else labels[:, :, index]).any())
+
+    def _replacing(self, has_labels: bool, question: str, copy: Callable[[bool], None]) -> None:
+        if not has_labels or self.tools.ask.confirm(question):
+            copy(has_labels)
+
+
+def _edited(state: EditingState) -> str:
+    """Which frames are edited, and what is saved of them."""
+    if state.sentence:
+        return state.sentence
+    if not state.edited:
+        return "You edited no frame of this study yet."
+    frames = ", ".join(map(str, sorted(state.edited)))
+    noun = "frame" if len(state.edited) == 1 else "frames"
+    unsaved = len(state.unsaved)
+    kept = "all saved" if not unsaved else f"{unsaved} with unsaved edits, autosaved as you work"
+    return f"Edited {noun}: {frames} ({kept})."
