@@ -11,6 +11,7 @@ from CineLabelLib.core.grid import Grid
 from CineLabelLib.mrml import segments, volumes
 from CineLabelLib.mrml.layout import FourUp
 from CineLabelLib.mrml.seam import Seam
+from CineLabelLib.mrml.sequences import remove
 
 # Yellow of Okabe and Ito (2008), which none of the structures has; the more, the less transparent.
 COLOUR = (240 / 255, 228 / 255, 66 / 255)
@@ -54,8 +55,8 @@ class Disagreement:
         self._maps.clear()
         self.go_to(-1)
         for node in (self._node, self._table):
-            if node is not None and self._seam.scene.IsNodePresent(node):
-                self._seam.scene.RemoveNode(node)
+            if node is not None:
+                remove(self._seam.scene, node)
         self._node = self._table = None
 
     def _volume(self) -> Any:
@@ -107,8 +108,8 @@ class Beside:
     def clear(self) -> None:
         """Forget all labels and take the node away."""
         self._labels.clear()
-        if self._node is not None and self._seam.scene.IsNodePresent(self._node):
-            self._seam.scene.RemoveNode(self._node)
+        if self._node is not None:
+            remove(self._seam.scene, self._node)
         self._node = None
 
     def _segmentation(self) -> Any:

@@ -13,6 +13,8 @@ import vtk
 from CineLabelLib.core.errors import InputError
 from CineLabelLib.mrml import seam as seams
 from CineLabelLib.mrml import segments, volumes
+from CineLabelLib.mrml.editing import Editing
+from CineLabelLib.mrml.editing import Editing
 from CineLabelLib.mrml.layout import FourUp
 from CineLabelLib.mrml.overlay import Beside, Disagreement
 from CineLabelLib.mrml.sequences import CineSequences
@@ -21,11 +23,6 @@ from CineLabelLib.study import CineStudy
 
 # Signals hear of a change after the logics of Slicer have acted on it.
 _AFTER_THE_LOGICS = -100.0
-
-
-class _NoEdits:
-    def forget(self) -> None:
-        pass
 
 
 class MrmlScene:
@@ -50,7 +47,7 @@ class MrmlScene:
         self.layout = FourUp(self.seam)
         self.disagreement = Disagreement(self.seam, self.layout)
         self.beside = Beside(self.seam)
-        self.edits = _NoEdits()  # until `editing.Editing(self)` takes its place
+        self.edits = Editing(self)
         self._reader: segments.LabelReader | None = None
         self._observed: list[tuple[Any, int]] = []
         self._shown = (0, 0)
@@ -73,19 +70,22 @@ class MrmlScene:
         remark = volumes.remark_on(study.grid)
         self.notes = (remark,) if remark else ()
         self._shown = (self.frame(), self.slice())
+        self.edits.begin()
+        self.edits.begin()
         self._observe()
 
     def clear(self) -> None:
         """Take the study away."""
-        self.edits.forget()
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed = []
         self.disagreement.clear()
         self.beside.clear()
-        if self.cine is not None:
-            self.cine.remove()
-        self.cine, self.study, self._reader, self.notes = None, None, None, ()
+        cine, self.cine = self.cine, None
+        self.study, self._reader, self.notes = None, None, ()
+        self.edits.begin()
+        if cine is not None:
+            cine.remove()
 
     def _observe(self) -> None:
         cine, modified = self._cine(), vtk.vtkCommand.ModifiedEvent

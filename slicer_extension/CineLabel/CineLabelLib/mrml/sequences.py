@@ -38,11 +38,11 @@ class CineSequences:
             volumes.fill(image, study.frame(t), study.affine)
             self.images.SetDataNodeAtValue(image, str(t))
             self.labels.SetDataNodeAtValue(empty, str(t))
-        self.volume = self._add("vtkMRMLScalarVolumeNode", study.name)
-        self.segmentation = self._add("vtkMRMLSegmentationNode", f"{study.name} segments")
-        self._browse(self.images, self.volume, save_changes=False)
-        self._browse(self.labels, self.segmentation, save_changes=True)
+        self._browse(self.images, save_changes=False)
+        self._browse(self.labels, save_changes=True)
         seam.sequences.UpdateProxyNodesFromSequences(self.browser)
+        self.volume = self.browser.GetProxyNode(self.images)
+        self.segmentation = self.browser.GetProxyNode(self.labels)
         self._display(study)
 
     def _add(self, class_name: str, name: str) -> Any:
@@ -54,22 +54,22 @@ class CineSequences:
         sequence.SetIndexUnit("")
         return sequence
 
-    def _browse(self, sequence: Any, proxy: Any, save_changes: bool) -> None:
+    def _browse(self, sequence: Any, save_changes: bool) -> None:
         browser = self.browser
         browser.AddSynchronizedSequenceNodeID(sequence.GetID())
         browser.SetMissingItemMode(sequence, browser.MissingItemSetToDefault)
         browser.SetSaveChanges(sequence, save_changes)
         browser.SetOverwriteProxyName(sequence, False)
         browser.SetRecording(sequence, False)
-        browser.AddProxyNode(proxy, sequence, False)
 
     def _display(self, study: CineStudy) -> None:
-        self.volume.CreateDefaultDisplayNodes()
+        for proxy, name in ((self.volume, study.name), (self.segmentation, "segments")):
+            proxy.SetName(name)
+            proxy.CreateDefaultDisplayNodes()
         window, level = volumes.window_of(study.frame(study.n_frames // 2))
         display = self.volume.GetDisplayNode()
         display.AutoWindowLevelOff()
         display.SetWindowLevel(window, level)
-        self.segmentation.CreateDefaultDisplayNodes()
         role = self.segmentation.GetReferenceImageGeometryReferenceRole()
         self.segmentation.SetNodeReferenceID(role, self.volume.GetID())
 
@@ -88,15 +88,19 @@ class CineSequences:
             node = self.labels.SetDataNodeAtValue(segments.new_node(self.grid), str(frame))
         return node
 
-    def nodes(self) -> tuple[Any, ...]:
-        """What `remove` takes out of the scene."""
-        return (self.browser, self.segmentation, self.volume, self.labels, self.images)
-
     def remove(self) -> None:
         """Take the study out of the scene."""
-        for node in self.nodes():
-            if self.seam.scene.IsNodePresent(node):
-                display = getattr(node, "GetDisplayNode", lambda: None)()
-                self.seam.scene.RemoveNode(node)
-                if display is not None:
-                    self.seam.scene.RemoveNode(display)
+        for node in (self.browser, self.segmentation, self.volume, self.labels, self.images):
+            remove(self.seam.scene, node)
+
+
+def remove(scene: Any, node: Any) -> None:
+    """Take a node out of the scene, and what shows or stores it."""
+    helpers = []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        helpers += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    if node.IsA("vtkMRMLStorableNode"):
+        helpers += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
+    for each in (node, *helpers):
+        if each is not None and scene.IsNodePresent(each):
+            scene.RemoveNode(each)
