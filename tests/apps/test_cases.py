@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,44 @@ def test_whoever_is_given_a_reopened_case_submits_over_its_label(
     assert submit(bob, guarded, client_id="slicer").status_code == 409
     assert bob.post("/activelearning/first", json={"client_id": "slicer"}).json()["id"] == IMAGE
     assert submit(bob, guarded, client_id="slicer").json()["version"] == base + 2
+
+
+def test_a_submission_of_the_same_key_is_answered_with_what_was_kept_the_first_time(
+    ann: httpx.Client, bob: httpx.Client, guarded: Any
+) -> None:
+    base, key = state(ann)["version"], str(uuid.uuid4())
+    first = submit(ann, guarded, base_version=base, key=key, comment="first")
+    assert first.json()["version"] == base + 1, first.text
+    submit(bob, guarded, base_version=base + 1, comment="his")
+    assert submit(ann, guarded, base_version=base, key=key, comment="first").json() == first.json()
+    assert state(ann)["version"] == base + 2
+    other = submit(ann, guarded, padding=1, base_version=base + 2, key=key)
+    assert (other.status_code, other.json()["cause"]) == (409, "conflict")
+
+
+def test_a_label_of_an_image_that_is_another_by_now_is_409_changed(
+    ann: httpx.Client, guarded: Any
+) -> None:
+    base = state(ann)["version"]
+    told = ann.get("/datastore/image/info", params={"image": IMAGE}).json()["sha256"]
+    content = ann.get("/datastore/image", params={"image": IMAGE}).content
+    assert told == hashlib.sha256(content).hexdigest()
+    refused = submit(ann, guarded, base_version=base, image_sha256="0" * 64)
+    assert (refused.status_code, refused.json()["cause"]) == (409, "changed")
+    assert "Open the case again" in refused.json()["detail"]
+    assert state(ann)["version"] == base
+    assert submit(ann, guarded, base_version=base, image_sha256=told).status_code == 200
+
+
+def test_the_cases_of_one_study_come_with_their_quality_and_the_digests_of_their_images(
+    ann: httpx.Client,
+) -> None:
+    cases = ann.get("/cases/?study=heart").json()["cases"]
+    for case in cases:
+        info = ann.get("/datastore/image/info", params={"image": case["image"]}).json()
+        assert case["quality"] == info["quality"]
+        assert case["image_sha256"] == info["sha256"]
+    assert "quality" not in ann.get("/cases/").json()["cases"][0]
 
 
 def test_a_label_that_is_gone_from_the_disk_is_503_and_no_fault_of_the_client(

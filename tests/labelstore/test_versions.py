@@ -100,6 +100,46 @@ def test_a_submission_whose_answer_was_lost_is_answered_again(
     assert store.counts()["versions"] == 1
 
 
+def test_a_submission_of_the_same_key_is_kept_once_whatever_happened_since(
+    store: LabelStore, label: Path, grid: Grid, write: Write, heart: np.ndarray, by: By
+):
+    keyed = by(base_version=0, key="5d0c1d9e-77")
+    first = store.submit(IMAGE, grid, label, keyed)
+    assert store.submit(IMAGE, grid, label, keyed) == first
+    store.submit(IMAGE, grid, write(np.flip(heart, 1)), by(base_version=1))
+    store.reopen(IMAGE, "bob", "for another look")
+    assert store.submit(IMAGE, grid, label, keyed) == first
+    store.set_aside(IMAGE, "its image has changed")
+    assert store.submit(IMAGE, grid, label, keyed) == first
+    assert store.kept_before(IMAGE, "5d0c1d9e-77", label) == first
+    assert store.kept_before(IMAGE, "5d0c1d9e-78", label) is None
+    assert store.kept_before("p2__t00", "5d0c1d9e-77", label) is None
+    assert store.counts()["versions"] == 2
+
+
+def test_the_key_of_a_submission_holds_in_a_store_that_is_opened_anew_and_in_its_record(
+    store: LabelStore, label: Path, grid: Grid, by: By
+):
+    keyed = by(base_version=0, key="5d0c1d9e-77")
+    first = store.submit(IMAGE, grid, label, keyed)
+    (store.folder / "labels.sqlite").unlink()  # the records alone are left
+    again = LabelStore(store.folder)
+    assert again.submit(IMAGE, grid, label, keyed) == first
+    assert again.counts()["versions"] == 1
+
+
+def test_a_key_is_that_of_one_label(
+    store: LabelStore, label: Path, grid: Grid, write: Write, heart: np.ndarray, by: By
+):
+    store.submit(IMAGE, grid, label, by(base_version=0, key="5d0c1d9e-77"))
+    other = write(np.flip(heart, 1))
+    with pytest.raises(ConflictError, match="Give each submission a key of its own"):
+        store.submit(IMAGE, grid, other, by(base_version=1, key="5d0c1d9e-77"))
+    with pytest.raises(InputError, match="key of a submission"):
+        store.submit(IMAGE, grid, other, by(base_version=1, key="a/b"))
+    assert store.submit(IMAGE, grid, other, by(base_version=1, key="5d0c1d9e-78")).version == 2
+
+
 def test_the_same_label_again_from_a_client_that_names_no_version_is_no_new_version(
     store: LabelStore, label: Path, grid: Grid, by: By
 ):

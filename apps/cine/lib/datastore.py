@@ -6,10 +6,12 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cinelabel.core.errors import InputError
+from cinelabel.core.files import sha256
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import LABEL_NAMES
 from cinelabel.labelstore import CaseState, LabelStore, LabelVersion, Submission
@@ -24,7 +26,7 @@ from monailabel.interfaces.exception import (
     MONAILabelException,
 )
 
-from lib.http.errors import of_server
+from lib.http.errors import Refused, of_server
 
 FINAL = "final"
 ORIGINAL = "original"
@@ -85,7 +87,19 @@ class CineDatastore(Datastore):
         """Study, frame, quality and state of a case. Raises ImageNotFoundException."""
         case = self.case(image_id)
         state = self.labels.states([image_id])[image_id]
-        return self._info(case, state, self._label(image_id, ORIGINAL), self.grade(case.study))
+        told = self._info(case, state, self._label(image_id, ORIGINAL), self.grade(case.study))
+        return {**told, "sha256": self.image_sha256(image_id)}
+
+    def image_sha256(self, image_id: str) -> str | None:
+        """The digest of an image's file, read once while it stays as it is; None if it is gone."""
+        with contextlib.suppress(InputError):
+            state = self.catalogue.image_state(image_id)
+            return _digest(self.catalogue.image_path(image_id), *state.values())
+        return None
+
+    def quality(self, case: Case, grade: int | None) -> dict[str, Any]:
+        """What is known of an image and of the prediction that was made of it."""
+        return _quality(case, self._label(case.image_id, ORIGINAL), grade)
 
     def grade(self, study: str) -> int | None:
         """The motion grade of a study's newest review; None without one, or if it is damaged."""
@@ -178,11 +192,12 @@ class CineDatastore(Datastore):
             image_id: of a case that is served.
             file: as handed in.
             fields: `label_info` (segments in the order of their values), `client_id`, `model`,
-                `prediction`, `base_version`, `comment`; all optional.
+                `prediction`, `base_version`, `comment`, `image_sha256`, `key`; all optional.
             who: the reader.
 
         Raises:
             ImageNotFoundException: there is no such image.
+            Refused: 409 `changed`, the image is not the one of `image_sha256`.
             CineLabelError: the label is refused, see `LabelStore.submit`.
         """
         submission = Submission(
@@ -194,9 +209,21 @@ class CineDatastore(Datastore):
             prediction=fields.get("prediction"),
             base_version=fields.get("base_version"),
             comment=fields.get("comment") or "",
+            key=fields.get("key"),
         )
-        names = names_of(fields.get("label_info"))
+        names, drawn_on = names_of(fields.get("label_info")), fields.get("image_sha256")
         with self._holding(image_id):
+            if submission.key is not None:
+                kept = self.labels.kept_before(image_id, submission.key, file)
+                if kept is not None:
+                    return kept
+            if drawn_on is not None and drawn_on != self.image_sha256(image_id):
+                raise Refused(
+                    409,
+                    f"{image_id}: the image has changed since you opened it, and your label "
+                    "belongs to the older one. Open the case again, and draw on that.",
+                    "changed",
+                )
             grid = self._grid(image_id)
             return self.labels.submit(image_id, grid, file, submission, names)
 
@@ -325,13 +352,7 @@ class CineDatastore(Datastore):
             "n_frames": case.n_frames,
             "phase": case.phase,
             "kind": case.kind,
-            "quality": {
-                "spacing_mm": case.spacing_mm,
-                "shape": case.shape,
-                "notes": case.notes,
-                "coverage": (prediction and prediction.info or {}).get("coverage"),
-                "grade": grade,
-            },
+            "quality": _quality(case, prediction, grade),
             "state": state.state,
             "version": state.version,
             "lease": None
@@ -341,6 +362,22 @@ class CineDatastore(Datastore):
                 "until": state.lease.until,
             },
         }
+
+
+def _quality(case: Case, prediction: LabelVersion | None, grade: int | None) -> dict[str, Any]:
+    return {
+        "spacing_mm": case.spacing_mm,
+        "shape": case.shape,
+        "notes": case.notes,
+        "coverage": (prediction and prediction.info or {}).get("coverage"),
+        "grade": grade,
+    }
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, *state: int) -> str:
+    """The SHA-256 of a file; `state` is what changes when the file does."""
+    return sha256(path)
 
 
 def _object(info: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Submission:
         base_version: the version it started from, 0 for none; None if the client does not say.
         comment: the reader's words.
         warnings: what the client noticed, in sentences.
+        key: the client's own name of this submission, so that it may repeat it.
     """
 
     image: str
@@ -49,6 +50,7 @@ class Submission:
     base_version: int | None = None
     comment: str = ""
     warnings: tuple[str, ...] = ()
+    key: str | None = None
 
 
 class Event(BaseModel):
@@ -64,6 +66,7 @@ class Event(BaseModel):
         predicted: of each slice of the prediction it began as, see `slice_digests`; empty where
             that is not known.
         text: the reason or comment given.
+        key: as in `Submission`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -85,6 +88,7 @@ class Event(BaseModel):
     predicted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     text: str = ""
+    key: str | None = None
 
     @model_validator(mode="after")
     def _holds_together(self) -> Event:

@@ -109,9 +109,9 @@ class LabelStore:
     ) -> LabelVersion:
         """Keep a reader's label as the newest version.
 
-        The same label handed in again by the same reader and client (an answer that was lost) is
-        the version it was. The reader's own lease ends. Once an image has changed, a label of it
-        is taken only from a client that was given the case since.
+        The same label handed in again under the same key, or by the same reader and client (an
+        answer that was lost), is the version it was. The reader's own lease ends. Once an image has
+        changed, a label of it is taken only from a client that was given the case since.
 
         Args:
             image_id: name of the image.
@@ -136,7 +136,8 @@ class LabelStore:
             self._changing(image_id) as change,
         ):
             index, case = change.index, change.case
-            repeated = _repeated(index, case, submission, draft.sha256)
+            repeated = _keyed(index, image_id, submission.key, submitted)
+            repeated = repeated or _repeated(index, case, submission, draft.sha256)
             if repeated is not None:
                 return self._version(repeated)
             base = _require_newest(index, case, submission)
@@ -163,11 +164,22 @@ class LabelStore:
                 predicted=origin.predicted,
                 warnings=(*submission.warnings, *warnings),
                 text=submission.comment,
+                key=submission.key,
             )
             self._keep(change, event, draft)
             index.set_seen(image_id, event.who, event.client_id, case.last + 1)
             index.remove_lease(image_id, event.who, event.client_id)
         return self._version(event)
+
+    def kept_before(self, image_id: str, key: str, file: Path) -> LabelVersion | None:
+        """What a submission of this key became, also if the image has changed since.
+
+        Raises:
+            ConflictError: the key is that of another label.
+        """
+        submitted = sha256(file)
+        event = self._read(lambda index: _keyed(index, image_id, key, submitted))
+        return None if event is None else self._version(event)
 
     def newest(self, image_id: str) -> LabelVersion | None:
         """The label that counts, None where there is none."""
@@ -636,6 +648,8 @@ def _check_submission(image_id: str, submission: Submission) -> None:
     check_text(submission.comment, "the comment")
     check_text(submission.model or "", "the model")
     check_text(submission.prediction or "", "the prediction")
+    if submission.key is not None:
+        check_name(submission.key, "key of a submission")
     for warning in submission.warnings:
         check_text(warning, "a warning")
     if submission.base_version is not None and submission.base_version < 0:
@@ -678,6 +692,22 @@ def _check_history(image_id: str, events: Sequence[Event], files: Mapping[int, P
                 )
             validation.read_label(file)
         case = case.after(event)
+
+
+def _keyed(index: Index, image_id: str, key: str | None, submitted: str) -> Event | None:
+    """The label that was kept under a key. Raises ConflictError if that was another file."""
+    events = index.events(image_id) if key is not None else []
+    found = next((event for event in events if event.key == key), None)
+    if found is not None and found.submitted_sha256 != submitted:
+        raise ConflictError(
+            f"another label was submitted under the key of this one, as version {found.version}",
+            where=image_id,
+            remedy="Give each submission a key of its own",
+            version=found.version or 0,
+            who=found.who,
+            time=found.time,
+        )
+    return found
 
 
 def _repeated(index: Index, case: CaseRow, submission: Submission, digest: str) -> Event | None:

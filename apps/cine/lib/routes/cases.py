@@ -35,7 +35,7 @@ class LeaseWanted(Body):
     minutes: Annotated[float, Field(gt=0, le=1440)] = 60.0
 
 
-@router.get("/", summary="Cases, their state and who holds them; a page at a time")
+@router.get("/", summary="Cases, a page at a time; those of one study with quality")
 def cases(
     parts: Parts,
     _: Reader,
@@ -55,6 +55,10 @@ def cases(
     shown = found[offset : offset + limit]
     grades = {name: parts.datastore.grade(name) for name in {case.study for case, _ in shown}}
     page = [describe(case, now, grades[case.study]) for case, now in shown]
+    if study is not None:
+        for told, (case, _now) in zip(page, shown, strict=True):
+            told["quality"] = parts.datastore.quality(case, told["grade"])
+            told["image_sha256"] = parts.datastore.image_sha256(case.image_id)
     return {"total": len(found), "offset": offset, "cases": page}
 
 

@@ -36,6 +36,8 @@ class Submitting(Body):
         label_info: the segments in the order of their values; None if the values are canonical.
         base_version: the version it started from, 0 for none; None: what the client was shown.
         model, prediction: what it was corrected from.
+        image_sha256: of the image file that it was drawn on, refused if that has changed.
+        key: the client's own name of this submission: the same again is not kept twice.
     """
 
     client_id: ClientId = ""
@@ -44,6 +46,8 @@ class Submitting(Body):
     model: Text | None = None
     prediction: Text | None = None
     comment: Text = ""
+    image_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")] | None = None
 
 
 @router.get("/", summary="How many images and labels there are, or all of them")
