@@ -279,10 +279,12 @@ class Client:
         fast: bool = True,
         uncertainty: bool = False,
         request_id: str | None = None,
+        content: bytes | None = None,
     ) -> answers.Segmentation:
         """Segment a frame, or with scope "study" all frames of its study.
 
-        Giving up closes the connection, and the server then cancels the work.
+        With `content`, a .nii.gz file, that is segmented in place of an image of the server, which
+        does not keep it. Giving up closes the connection, and the server then cancels the work.
 
         Raises:
             Cancelled: also when the request was cancelled on the server.
@@ -300,6 +302,7 @@ class Client:
             total_s=self.timeouts.infer_s,
             params={"image": image},
             data={"params": json.dumps(wanted)},
+            files=None if content is None else {"file": ("image.nii.gz", content)},
         )
         parts = parts_of(reply)
         if "params" not in parts or "image" not in parts:

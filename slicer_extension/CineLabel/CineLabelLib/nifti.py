@@ -16,6 +16,7 @@ from CineLabelLib.core.errors import GridError, InputError
 from CineLabelLib.core.grid import Grid
 from CineLabelLib.core.labels import CANONICAL
 from CineLabelLib.nifti_header import (
+    DTYPES,
     FIRST_VOXEL,
     SIZE,
     affine_of,
@@ -164,6 +165,25 @@ def label_bytes(labels: np.ndarray, affine: np.ndarray, header: bytes | None = N
     fields["descrip"] = LABEL_DESCRIPTION
     extensions = bytes(FIRST_VOXEL - SIZE)  # none: they describe the image, and may name a person
     content = fields.tobytes() + extensions + labels.tobytes(order="F")
+    return gzip.compress(content, compresslevel=1, mtime=0)
+
+
+def image_bytes(voxels: np.ndarray, affine: np.ndarray) -> bytes:
+    """An image (x, y, z) or (x, y, z, t) as the bytes of a .nii.gz file that names nobody.
+
+    The type of the voxels is kept where NIfTI-1 has it. Raises GridError for another shape.
+    """
+    if voxels.ndim not in (3, 4):
+        raise GridError(f"an image of shape {voxels.shape} is not (x, y, z) or (x, y, z, t)")
+    codes = {np.dtype(name): code for code, name in DTYPES.items()}
+    dtype = voxels.dtype if voxels.dtype in codes else np.dtype("f4")
+    fields = new_header(Grid(voxels.shape[:3], affine))
+    fields["dim"] = [voxels.ndim, *voxels.shape, *[1] * (7 - voxels.ndim)]
+    fields["datatype"], fields["bitpix"] = codes[dtype], dtype.itemsize * 8
+    fields["vox_offset"] = FIRST_VOXEL
+    fields["scl_slope"] = 1
+    stored = np.asarray(voxels, dtype.newbyteorder("<")).tobytes(order="F")
+    content = fields.tobytes() + bytes(FIRST_VOXEL - SIZE) + stored
     return gzip.compress(content, compresslevel=1, mtime=0)
 
 

@@ -55,7 +55,7 @@ HEADER = np.dtype(
 )
 SIZE, _SIZE_OF_NIFTI_2 = 348, 540
 FIRST_VOXEL = 352  # the header, and four bytes that say whether extensions follow
-_DTYPES = {
+DTYPES = {
     2: "u1",
     4: "i2",
     8: "i4",
@@ -117,13 +117,13 @@ def stored_dtype(header: np.ndarray, where: object) -> np.dtype:
     code = int(header["datatype"])
     if code in _COLOURS:
         raise InputError("is a colour (RGB) image", where=where, remedy="Give a grey-value image")
-    if code not in _DTYPES:
+    if code not in DTYPES:
         raise InputError(
             f"has voxels of NIfTI's data type {code}, which is not read here",
             where=where,
             remedy="Give the magnitude image as integers or real numbers of up to 64 bits",
         )
-    return np.dtype(_DTYPES[code]).newbyteorder(header.dtype["dim"].base.byteorder)
+    return np.dtype(DTYPES[code]).newbyteorder(header.dtype["dim"].base.byteorder)
 
 
 def real_axes(header: np.ndarray, where: object) -> tuple[int, ...]:
