@@ -14,7 +14,6 @@ from CineLabelLib.core.errors import InputError
 from CineLabelLib.mrml import seam as seams
 from CineLabelLib.mrml import segments, volumes
 from CineLabelLib.mrml.editing import Editing
-from CineLabelLib.mrml.editing import Editing
 from CineLabelLib.mrml.layout import FourUp
 from CineLabelLib.mrml.overlay import Beside, Disagreement
 from CineLabelLib.mrml.sequences import CineSequences
@@ -52,9 +51,7 @@ class MrmlScene:
         self._observed: list[tuple[Any, int]] = []
         self._shown = (0, 0)
         self._quiet = False
-        events = slicer.vtkMRMLScene
-        self._watch(self.seam.scene, events.StartCloseEvent, self._on_closing)
-        self._permanent, self._observed = self._observed, []
+        self._age: tuple[tuple[str, int], ...] = ()
 
     # The study
 
@@ -71,11 +68,15 @@ class MrmlScene:
         self.notes = (remark,) if remark else ()
         self._shown = (self.frame(), self.slice())
         self.edits.begin()
-        self.edits.begin()
+        self._age = segments.age(self.cine.segmentation)
         self._observe()
 
-    def clear(self) -> None:
-        """Take the study away."""
+    def clear(self, going: Any = None) -> None:
+        """Take the study away, if there is one.
+
+        Args:
+            going: a node that somebody else is removing already.
+        """
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed = []
@@ -85,17 +86,20 @@ class MrmlScene:
         self.study, self._reader, self.notes = None, None, ()
         self.edits.begin()
         if cine is not None:
-            cine.remove()
+            cine.remove(going)
 
     def _observe(self) -> None:
         cine, modified = self._cine(), vtk.vtkCommand.ModifiedEvent
         self._watch(cine.browser, modified, self._on_browser)
         self._watch(self.layout.current(), modified, self._on_slice)
-        for name in ("SourceRepresentationModified", "SegmentAdded", "SegmentRemoved"):
+        # An undo tells SegmentModified alone, as a change of colour does.
+        changes = ("SourceRepresentationModified", "SegmentModified")
+        for name in (*changes, "SegmentAdded", "SegmentRemoved"):
             event = getattr(slicer.vtkSegmentation, name)
             self._watch(cine.segmentation, event, self._on_segments)
-        for node in (cine.browser, cine.labels):
-            self._watch(node, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_closing)
+        scene = self.seam.scene
+        self._watch(scene, scene.StartCloseEvent, self._on_closing)
+        self._watch(scene, scene.NodeAboutToBeRemovedEvent, self._on_removal)
 
     def _watch(self, node: Any, event: Any, slot: Callable[..., None]) -> None:
         self._observed.append((node, node.AddObserver(event, slot, _AFTER_THE_LOGICS)))
@@ -194,6 +198,7 @@ class MrmlScene:
         self._shown = (frame, self._shown[1])
         with self._quietly():
             segments.complete(self.cine.segmentation)
+        self._age = segments.age(self.cine.segmentation)
         self.edits.forget()
         self.disagreement.go_to(frame)
         self.beside.go_to(frame)
@@ -206,10 +211,24 @@ class MrmlScene:
             self.slice_changed.emit(index)
 
     def _on_segments(self, *_: Any) -> None:
-        if self.cine is not None and not self._quiet:
+        if self.cine is None:
+            return
+        before, self._age = self._age, segments.age(self.cine.segmentation)
+        if self._age != before and not self._quiet:
             self.edited.emit(self.frame())
 
     def _on_closing(self, *_: Any) -> None:
+        self._close(None)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_removal(self, _caller: Any, _event: Any, node: Any) -> None:
+        if self.cine is not None and node in self.cine.nodes():
+            self._close(node)
+
+    def _close(self, going: Any) -> None:
+        """Somebody empties the scene, or takes one of the study's nodes away."""
         if self.cine is not None:
-            self.closing.emit()
-            self.clear()
+            try:
+                self.closing.emit()
+            finally:
+                self.clear(going)

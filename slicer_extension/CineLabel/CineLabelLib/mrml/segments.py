@@ -91,6 +91,16 @@ def complete(node: Any) -> None:
         _order(segmentation)
 
 
+def age(node: Any) -> tuple[tuple[str, int], ...]:
+    """Each segment's id and when its voxels were last changed: the same as long as none was."""
+    segmentation = node.GetSegmentation()
+    images = {
+        name: segmentation.GetSegment(name).GetRepresentation(REPRESENTATION)
+        for name in segmentation.GetSegmentIDs()
+    }
+    return tuple((name, image.GetMTime() if image else 0) for name, image in images.items())
+
+
 def _describe(segment: Any, structure: Structure) -> None:
     segment.SetName(structure.name)
     segment.SetColor(*(channel / 255 for channel in structure.colour))
