@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
+
+collect_ignore = ["core"]  # run inside an environment with slicer-core, by test_on_slicer_core.py
 
 sys.path.insert(0, str(ROOT / "slicer_extension" / "CineLabel"))
 
@@ -19,3 +26,51 @@ def shared_data() -> Path:
     if not (DATA / "sunnybrook").is_dir():
         pytest.skip("the examinations of ../shared/data are not here")
     return DATA
+
+
+def _die_at(step: int) -> None:
+    """Let this process be killed before it touches files for the `step`-th time (from 0)."""
+    steps = itertools.count()
+    touching = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}
+
+    def on_event(event: str, _: tuple[object, ...]) -> None:
+        if event in touching and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(on_event)
+
+
+@pytest.fixture
+def killed_at_every_step() -> Callable[..., int]:
+    """Do work in a process that is killed at its first step, its second, ... until it is done.
+
+    A step is before a file or folder is opened, made, renamed or removed. `work` is called with the
+    number of the trial and a function for what it has reached; `check` with the trial and what was
+    reached, in the process of the test. Answers how many kills there were.
+    """
+    if not hasattr(os, "fork"):
+        pytest.skip("processes cannot be forked here")
+
+    def run(work: Callable[..., None], check: Callable[[int, list[str]], None]) -> int:
+        for trial in itertools.count():
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    _die_at(trial)
+                    work(trial, lambda word: os.write(writer, f"{word}\n".encode()))
+                    os._exit(0)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+            os.close(writer)
+            with os.fdopen(reader) as stream:
+                reached = stream.read().split()
+            _, status = os.waitpid(child, 0)
+            check(trial, reached)
+            if os.WIFEXITED(status):
+                assert os.WEXITSTATUS(status) == 0
+                return trial
+            assert os.WTERMSIG(status) == signal.SIGKILL
+
+    return run

@@ -88,10 +88,15 @@ class CineSequences:
             node = self.labels.SetDataNodeAtValue(segments.new_node(self.grid), str(frame))
         return node
 
-    def remove(self) -> None:
-        """Take the study out of the scene."""
-        for node in (self.browser, self.segmentation, self.volume, self.labels, self.images):
-            remove(self.seam.scene, node)
+    def nodes(self) -> tuple[Any, ...]:
+        """The nodes without which the study is no longer in the scene."""
+        return (self.browser, self.segmentation, self.volume, self.labels, self.images)
+
+    def remove(self, going: Any = None) -> None:
+        """Take the study out of the scene, but for a node that is going already."""
+        for node in self.nodes():
+            if node is not going:
+                remove(self.seam.scene, node)
 
 
 def remove(scene: Any, node: Any) -> None:
