@@ -40,6 +40,17 @@ def _die_at(step: int) -> None:
     sys.addaudithook(on_event)
 
 
+def _be_killed_at(step: int, work: Callable[..., None], writer: int) -> None:
+    """What the forked process does; it never returns."""
+    try:
+        _die_at(step)
+        work(step, lambda word: os.write(writer, f"{word}\n".encode()))
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
 @pytest.fixture
 def killed_at_every_step() -> Callable[..., int]:
     """Do work in a process that is killed at its first step, its second, ... until it is done.
@@ -56,13 +67,7 @@ def killed_at_every_step() -> Callable[..., int]:
             reader, writer = os.pipe()
             child = os.fork()
             if child == 0:
-                try:
-                    _die_at(trial)
-                    work(trial, lambda word: os.write(writer, f"{word}\n".encode()))
-                    os._exit(0)
-                except BaseException:
-                    traceback.print_exc()
-                    os._exit(1)
+                _be_killed_at(trial, work, writer)
             os.close(writer)
             with os.fdopen(reader) as stream:
                 reached = stream.read().split()

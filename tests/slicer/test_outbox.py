@@ -223,6 +223,40 @@ def test_two_outboxes_on_one_folder_lose_nothing(outbox):
         assert own == [f"key-{number}" for number in range(start, start + 15)]
 
 
+def test_a_kill_before_any_step_on_files_loses_and_tears_nothing(tmp_path, killed_at_every_step):
+    def folder(trial: int) -> Path:
+        return tmp_path / str(trial)
+
+    def work(trial, reached):
+        outbox = Outbox(folder(trial))
+        for number in (1, 2):
+            name = outbox.put(submission(number))
+            reached(f"put-{number}")
+        outbox.failed(name, "away")
+        reached("failed")
+        outbox.refused(name, "no")
+        reached("refused")
+        outbox.remove(name)
+        reached("gone")
+
+    def check(trial, reached):
+        outbox = Outbox(folder(trial))
+        found = {entry.submission.frame: entry for entry in outbox.entries()}
+        assert outbox.set_aside() == []
+        assert all(entry.submission == submission(frame) for frame, entry in found.items())
+        assert "put-1" not in reached or 1 in found
+        if "put-2" in reached and "refused" not in reached:
+            assert found[2].attempts >= int("failed" in reached)
+        elif "refused" in reached:
+            assert 2 not in found or found[2].refused
+            assert "gone" not in reached or 2 not in found
+        outbox.put(submission(3))
+        left = {path.name for path in outbox.folder.iterdir() if path.is_dir()}
+        assert left == {entry.id for entry in outbox.entries()}
+
+    assert killed_at_every_step(work, check) > 20
+
+
 BURST = """
 import sys
 sys.path[:0] = [{library!r}, {tests!r}]
