@@ -162,6 +162,14 @@ class Outbox:
         """Make a refused entry pending again."""
         self._note(id, lambda e: replace(e, refused=False))
 
+    def rebase(self, id: str, base_version: int) -> None:
+        """Note that what an entry began from has become this version at the server meanwhile."""
+        path = self.folder / check_identifier(id, "entry")
+        with self._locked():
+            if path.is_dir():
+                submission = replace(_read(path).submission, base_version=base_version)
+                write_text(path / _SUBMISSION, _as_json(submission))
+
     def remove(self, id: str) -> None:
         """Forget an entry that the server has; one that is gone already is passed over."""
         check_identifier(id, "entry")

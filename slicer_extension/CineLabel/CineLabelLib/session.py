@@ -61,10 +61,12 @@ class Session:
         self.editing = Editing(self.desk)
         self.opening = Opening(self.desk, self.editing)
         self.review = Review(self.desk)
-        self.segmentation = Segmentation(self.desk, self.editing)
+        self.segmentation = Segmentation(self.desk, self.editing, self.opening.mark_phases)
         self.measuring = Measuring(self.desk, self.editing)
         self.submitting = Submitting(self.desk, self.editing)
         self.training = Training(self.desk)
+        self.opening.brought.connect(self.submitting.opened)
+        self.opening.brought.connect(self.review.opened)
 
     def tick(self) -> None:
         """Deliver what the threads brought and do what is due; every 50 ms, on the main thread."""

@@ -38,6 +38,7 @@ class Desk:
     Attributes:
         client: of the server; None while none is connected.
         study: on screen; None while none is open.
+        home: the server that the study is a case of; None for one of this machine.
         ed, es: its phases; None while not known.
         study_changed: () another study, or none, is on screen with its first labels.
         phases_changed: () ED or ES became another frame.
@@ -54,6 +55,7 @@ class Desk:
         self.clock, self.reader = clock, reader
         self.client: Client | None = None
         self.study: CineStudy | None = None
+        self.home: Client | None = None
         self.ed: int | None = None
         self.es: int | None = None
         self.study_changed, self.phases_changed = Signal(), Signal()
@@ -98,6 +100,11 @@ class Desk:
         if self.client is None:
             raise InputError("no server is connected", remedy="Connect to one in the section Study")
         return self.client
+
+    def at_home(self) -> Client | None:
+        """The server that is connected, if the study is a case of it."""
+        same = self.client and self.home and self.client.address == self.home.address
+        return self.client if same else None
 
     def opened(self) -> CineStudy:
         """The study on screen. Raises InputError where none is."""

@@ -67,7 +67,8 @@ class Opening(UseCase[OpeningState]):
             return reading.bring_served(client, study, folder, task), note
 
         def done(found: tuple[Brought, str | None]) -> None:
-            self._show(found[0], image, client=None if found[1] else client, notes=found[1] or "")
+            brought, note = found
+            self._show(brought, image, client, holds=note is None, notes=note or "")
 
         self._begin(f"Opening {image}.", work, done)
 
@@ -90,8 +91,8 @@ class Opening(UseCase[OpeningState]):
                 self.desk.told.emit(sentence)
                 return
             brought, case = found
-            held = client if case.lease is not None else None
-            self._show(brought, case.image, client=held, reason=case.reason, slice=case.slice)
+            holds = case.lease is not None
+            self._show(brought, case.image, client, holds, case.reason, case.slice)
 
         self._begin("Asking for the next case.", work, done)
 
@@ -243,19 +244,21 @@ class Opening(UseCase[OpeningState]):
         brought: Brought,
         image: str | None,
         client: Client | None = None,
+        holds: bool = False,
         reason: str = "",
         slice: int | None = None,
         notes: str = "",
     ) -> None:
         """Put a study in place of the one on screen, whose unsaved edits are kept first."""
-        desk, study, same = self.desk, brought.study, self._held is not None and image is not None
-        self._leave(but=image if same else None)
+        desk, study = self.desk, brought.study
+        self._leave(but=image)
         desk.study = None
         desk.scene.show(study)
         desk.study, desk.ed, desk.es = study, brought.ed, brought.es
         self._records, self._unsaved = brought.records, brought.unsaved
         self._offered = brought.offered
-        if client is not None and image is not None:
+        desk.home = client
+        if client is not None and image is not None and holds:
             self._held = (client, image)
             self._renew.restart()
         self._editing.begin(brought.records)
@@ -298,7 +301,7 @@ class Opening(UseCase[OpeningState]):
             )
 
     def _forget(self, sentence: str) -> None:
-        self.desk.study = self.desk.ed = self.desk.es = None
+        self.desk.study = self.desk.home = self.desk.ed = self.desk.es = None
         self._records = self._unsaved = self._offered = None
         self._editing.begin(None)
         self._state = OpeningState(sentence=sentence, cases=self.state.cases)

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from CineLabelLib.desk.base import Desk, UseCase, told
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timezone
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from CineLabelLib.answers import LabelFile
+from CineLabelLib.core.errors import CineLabelError, InputError, LabelError
+from CineLabelLib.core.labels import STRUCTURES
+from CineLabelLib.desk import checks, sending
+from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
 from CineLabelLib.desk.editing import Editing
-from CineLabelLib.desk.states import Finding, SubmittingState
+from CineLabelLib.desk.reading import Brought, read_label
+from CineLabelLib.desk.sending import Sent
+from CineLabelLib.desk.states import Conflict, Finding, Origin, SubmittingState
+from CineLabelLib.outbox import Outbox, Submission
+
+if TYPE_CHECKING:
+    from CineLabelLib.client import Client
+    from CineLabelLib.work import Task
+
+RETRY_S = 30.0
+NAMES = tuple(structure.name for structure in STRUCTURES)
 
 
 class Submitting(UseCase[SubmittingState]):
@@ -12,41 +35,319 @@ class Submitting(UseCase[SubmittingState]):
 
     def __init__(self, desk: Desk, editing: Editing) -> None:
         super().__init__(desk, SubmittingState())
+        self._editing = editing
+        self._outbox = Outbox(desk.folder / "outbox")
+        self._bases: dict[str, int] = {}
+        self._task: Task[Sent] | None = None
+        self._again = False
+        self._retry = Every(desk.clock, RETRY_S)
+        desk.server_back.connect(self._send)
+        desk.study_changed.connect(self._study_changed)
+        self._look()
 
-    def check(self, frames: tuple[int, ...]) -> tuple[Finding, ...]:
+    def opened(self, brought: Brought) -> None:
+        """A study is on screen: submissions begin from the versions that were brought with it."""
+        self._bases = dict(brought.versions)
+
+    def check(self, frames: Iterable[int]) -> tuple[Finding, ...]:
         """What is wrong or doubtful about the labels of frames; nothing leaves."""
-        return ()
+        study, found = self.desk.opened(), []
+        for frame in frames:
+            try:
+                found += checks.check_frame(study, frame, self._editing.labels(frame))
+            except LabelError as error:
+                found.append(Finding(frame, f"Frame {frame}: {error}", True))
+        return tuple(found)
 
     @told
     def submit_frame(self, comment: str = "") -> None:
         """Submit the frame on screen."""
+        self.desk.opened()
+        self._submit([self.desk.scene.frame()], comment)
 
     @told
     def submit_edited(self, comment: str = "") -> None:
         """Submit all frames that a person edited and that are not submitted yet."""
+        frames = sorted(self._editing.state.unsubmitted)
+        if self.desk.opened() and not frames:
+            raise InputError(
+                "no frame was edited since the last submission",
+                remedy="To submit what the model made, look at the frame and submit that one",
+            )
+        self._submit(frames, comment)
 
     @told
     def keep_mine(self) -> None:
-        """Leave the refused submission in the outbox."""
+        """Leave the refused submission in the outbox, and theirs on the server."""
+        self.hide_theirs()
+        self._set(conflict=None, sentence="Yours stays in the outbox, theirs on the server.")
 
     @told
     def open_theirs(self) -> None:
         """Show the label that came first beside mine."""
+        conflict, study, client = self._conflict(), self.desk.opened(), self.desk.connected()
+        if conflict.image not in study.images:
+            raise InputError("is not open", where=conflict.image, remedy="Open its case first")
+
+        def work(task: Task[Any]) -> tuple[LabelFile, np.ndarray]:
+            file = client.following(task).label(conflict.image)
+            return file, read_label(file.content, study, conflict.image)
+
+        def show(found: tuple[LabelFile, np.ndarray]) -> None:
+            file, labels = found
+            title = f"{conflict.who or 'Theirs'}, version {file.version}"
+            self.desk.scene.go_to(conflict.frame)
+            self.desk.scene.show_beside(conflict.frame, labels, title)
+            if self.state.conflict == conflict:
+                self._set(conflict=replace(conflict, version=file.version, seen=True))
+
+        self.desk.ask(work, show)
+
+    @told
+    def hide_theirs(self) -> None:
+        """Take the label that came first off the screen."""
+        conflict = self.state.conflict
+        if self.desk.study is not None and conflict is not None and conflict.seen:
+            self.desk.scene.show_beside(conflict.frame, None)
 
     @told
     def submit_over(self) -> None:
         """Submit mine over theirs, which was seen."""
+        conflict = self._conflict()
+        if not conflict.seen:
+            raise InputError("nobody looked at theirs yet", remedy="Open theirs beside yours first")
+        outbox, key = self._outbox, uuid.uuid4().hex
+
+        def work(task: Task[Any]) -> None:
+            entry = next((e for e in outbox.entries() if e.id == conflict.entry), None)
+            if entry is None:
+                raise InputError("is not in the outbox any more", where=conflict.image)
+            mine = replace(entry.submission, base_version=conflict.version, key=key)
+            outbox.put(mine)
+            outbox.remove(entry.id)
+
+        self.hide_theirs()
+        self._set(conflict=None)
+        self._file(work, lambda _: self._send())
 
     @told
-    def hide_theirs(self) -> None: ...
+    def open_mine(self, entry: str) -> None:
+        """Put the labels of a submission that waits or was refused onto its frame, as edits."""
+        study, outbox = self.desk.opened(), self._outbox
+
+        def work(task: Task[Any]) -> tuple[Submission, np.ndarray]:
+            found = next((e.submission for e in outbox.entries() if e.id == entry), None)
+            if found is None:
+                raise InputError("is not in the outbox any more", where=entry)
+            if found.image not in study.images:
+                raise InputError("is not open", where=found.image, remedy="Open its case first")
+            return found, read_label(found.label, study, found.image)
+
+        def put(found: tuple[Submission, np.ndarray]) -> None:
+            self._editing.put(found[0].frame, found[1], Origin.PERSON, found[0].model)
+            self.desk.scene.go_to(found[0].frame)
+
+        self.desk.ask(work, put, lane=Lane.FILES)
+
+    @told
+    def try_again(self, entry: str) -> None:
+        """Send a refused submission once more, to be told again who came first."""
+        self.desk.connected()
+        self._file(lambda task: self._outbox.again(entry), lambda _: self._send())
+
+    @told
+    def withdraw(self, entry: str) -> None:
+        """Remove a submission of one's own from the outbox for good."""
+        if self.state.conflict is not None and self.state.conflict.entry == entry:
+            self.hide_theirs()
+            self._set(conflict=None)
+        self._file(lambda task: self._outbox.remove(entry), lambda _: self._look())
 
     @told
     def send_waiting(self) -> None:
         """Try the outbox now, in order."""
+        self.desk.connected()
+        self._send()
 
     @told
     def skip(self, reason: str) -> None:
         """Take the image on screen out of what the server hands out."""
+        self._mark(reason, "skip", lambda client, image, why: client.skip(image, why))
 
     @told
-    def reopen(self, reason: str) -> None: ...
+    def reopen(self, reason: str) -> None:
+        """Hand the image on screen out again."""
+        self._mark(reason, "reopen", lambda client, image, why: client.reopen(image, why))
+
+    def tick(self) -> None:
+        """Try again what waits for the server."""
+        waits = any(not waiting.refused for waiting in self.state.waiting)
+        if waits and self._task is None and self.desk.client is not None and self._retry.due():
+            self._send()
+
+    # How it is done
+
+    def _submit(self, frames: list[int], comment: str) -> None:
+        """Check frames, keep them in the outbox, and send that."""
+        study, home = self.desk.opened(), self.desk.home
+        if home is None:
+            raise InputError(
+                "is of this machine and not known to the server",
+                where=study.name,
+                remedy="Put it into the server's folder of studies, and open it from there",
+            )
+        findings = self.check(frames)
+        self._set(findings=findings)
+        wrong = [finding.sentence for finding in findings if finding.is_error]
+        if wrong:
+            self._set(sentence=wrong[0])
+            raise LabelError(f"nothing was submitted: {' '.join(wrong)}")
+        drawn = [(f, self._editing.labels(f).copy(), self._editing.count(f)) for f in frames]
+        bases, models = dict(self._bases), {f: self._editing.model(f) for f in frames}
+        outbox, made_at, reader = self._outbox, self._now(), self.desk.reader
+        self._set(busy=True, sentence="Checking and keeping.")
+
+        def work(task: Task[Any]) -> None:
+            made = []
+            for frame, labels, _ in drawn:
+                image = study.images[frame]
+                content, digest = checks.encode(study, frame, labels)
+                made.append(
+                    Submission(
+                        address=home.address,
+                        image=image,
+                        study=study.name,
+                        frame=frame,
+                        label=content,
+                        sha256=digest,
+                        label_info=NAMES,
+                        base_version=bases.get(image),
+                        model=models[frame],
+                        comment=comment.strip(),
+                        image_digest=study.digests[frame],
+                        reader=reader,
+                        made_at=made_at,
+                        key=uuid.uuid4().hex,
+                    )
+                )
+            _put_all(outbox, made)
+
+        def kept(_: None) -> None:
+            if self.desk.study is study:
+                for frame, _labels, count in drawn:
+                    self._editing.submitted(frame, count)
+            self._send()
+
+        self._file(work, kept)
+
+    def _file(self, work: Callable[[Task[Any]], None], done: Callable[[None], None]) -> None:
+        def failed(error: CineLabelError) -> None:
+            self._set(busy=False, sentence=str(error))
+            self.desk.tell(error)
+
+        self.desk.ask(work, done, failed, lane=Lane.FILES, of_study=False)
+
+    def _send(self) -> None:
+        """Send the outbox in its thread, once more if something came in meanwhile."""
+        client, outbox = self.desk.client, self._outbox
+        if client is None:
+            self._set(busy=False, sentence="It is in the outbox, and sent once you connect.")
+            self._look()
+            return
+        if self._task is not None:
+            self._again = True
+            return
+        self._again = False
+        self._set(busy=True)
+
+        def ended(then: Callable[[Any], None]) -> Callable[[Any], None]:
+            def deliver(value: Any) -> None:
+                self._task = None
+                self._retry.restart()
+                self._set(busy=False)
+                then(value)
+                if self._again:
+                    self._send()
+
+            return deliver
+
+        self._task = self.desk.ask(
+            lambda task: sending.send(client, outbox, task),
+            ended(self._sent),
+            ended(self._not_sent),
+            of_study=False,
+            progress=lambda fraction, text: self._set(sentence=text),
+        )
+
+    def _sent(self, sent: Sent) -> None:
+        sentence = sending.sentence_of(sent)
+        for entry, kept in sent.kept:
+            self._bases[entry.submission.image] = kept.version
+        news = {entry.submission.image: kept.version for entry, kept in sent.kept}
+        self._set(
+            sent=MappingProxyType({**self.state.sent, **news}),
+            conflict=sending.conflict_of(sent.refused) or self.state.conflict,
+            waiting=sending.waiting_of(sent.entries),
+            sentence=sentence or self.state.sentence,
+        )
+        for damage in sent.damaged:
+            self.desk.problem.emit(damage)
+        if sentence:
+            wrong = sent.refused or sent.stopped
+            (self.desk.problem if wrong else self.desk.told).emit(sentence)
+
+    def _not_sent(self, error: CineLabelError) -> None:
+        self._set(sentence=str(error))
+        self.desk.tell(error)
+        self._look()
+
+    def _look(self) -> None:
+        """Show what is in the outbox."""
+        outbox = self._outbox
+        if not outbox.folder.is_dir():
+            return
+        self.desk.ask(
+            lambda task: outbox.entries(),
+            lambda entries: self._set(waiting=sending.waiting_of(entries)),
+            lane=Lane.FILES,
+            of_study=False,
+        )
+
+    def _mark(self, reason: str, what: str, mark: Callable[[Client, str, str], object]) -> None:
+        study, client = self.desk.opened(), self.desk.connected()
+        if not reason.strip():
+            raise InputError("no reason is given", remedy=f"Say why you {what} the case")
+        if self.desk.home is None or self.desk.home.address != client.address:
+            raise InputError("is not a case of this server", where=study.name)
+        image = study.images[self.desk.scene.frame()]
+        done = "skipped" if what == "skip" else "handed out again"
+        self.desk.ask(
+            lambda task: mark(client.following(task), image, reason.strip()),
+            lambda _: self.desk.told.emit(f"{image} is {done}."),
+            lane=Lane.WATCH,
+            of_study=False,
+        )
+
+    def _conflict(self) -> Conflict:
+        if self.state.conflict is None:
+            raise InputError("no submission was refused for another label")
+        return self.state.conflict
+
+    def _now(self) -> str:
+        return self.desk.clock.now().astimezone(timezone.utc).isoformat(timespec="seconds")
+
+    def _study_changed(self) -> None:
+        self._bases = {}
+        self._set(findings=(), sent=MappingProxyType({}))
+
+
+def _put_all(outbox: Outbox, made: list[Submission]) -> None:
+    """Keep all or none: what is not kept is submitted again, under another key."""
+    entries = []
+    try:
+        for submission in made:
+            entries.append(outbox.put(submission))
+    except CineLabelError:
+        for entry in entries:
+            outbox.remove(entry)
+        raise
