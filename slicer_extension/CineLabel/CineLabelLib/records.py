@@ -210,11 +210,14 @@ class LocalRecords:
     def _require_same_image(self, study: CineStudy) -> None:
         """Raise OtherImageError if the newest labels whose record is whole are of another image."""
         for version in reversed(self._versions("labels")):
-            with suppress(InputError):
-                record = _record(self._path("labels", version))
-                if record["image"] != study.digest:
-                    raise _other_image(self._path("labels", version))
-                return
+            path = self._path("labels", version)
+            try:
+                record = _record(path)
+            except InputError:
+                continue
+            if record["image"] != study.digest:
+                raise _other_image(path)
+            return
 
 
 def _listed(folder: Path) -> list[Path]:
