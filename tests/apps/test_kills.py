@@ -19,7 +19,7 @@ from cinelabel.serving import process
 from cinelabel.serving.settings import ServerSettings
 from cinelabel.studies.workspace import prepare
 
-from .conftest import at_home
+from ..conftest import at_home
 
 READERS = 3
 LONGEST_S = 2.0
