@@ -1,4 +1,4 @@
-"""Operations on the labels of a short-axis frame: copy, clear, smooth, islands, grow, fill between.
+"""Operations on the labels of a short-axis frame: copy, clear, smooth, islands, grow, close.
 
 Labels are (x, y, z) uint8 with values 0, LV, MYO, RV; a slice is `labels[:, :, k]`. A result is a
 new array: what an operation does not name stays bit for bit, and so do neighbours, except where
@@ -7,7 +7,7 @@ slices are copied. In-plane lengths are millimetres.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -15,11 +15,8 @@ from scipy import ndimage
 from CineLabelLib.core.errors import CineLabelError, InputError, LabelError
 from CineLabelLib.core.labels import BACKGROUND, LV, MYO, RV, STRUCTURES, Structure
 
-SMOOTHING_MM = 1.5
+SMOOTHING_MM = 2.0
 EIGHT = np.ones((3, 3), bool)
-
-Fill = Callable[[np.ndarray], np.ndarray]
-"""Fills the empty slices between the others of a mask (x, y, z) bool; gives such a mask."""
 
 
 class NothingToDo(CineLabelError):
@@ -134,7 +131,8 @@ def smooth(
     result = labels.copy()
     sigma = (width_mm / spacing[0], width_mm / spacing[1])
     for k in _slices_of(labels, structure, index):
-        before = labels[:, :, k]
+        box = (*_box(labels[:, :, k], margin=1 + int(4 * max(sigma))), k)
+        before = labels[box]
         shares = [
             ndimage.gaussian_filter((before == value).astype(np.float32), sigma, mode="nearest")
             for value in range(RV.value + 1)
@@ -144,9 +142,9 @@ def smooth(
             leaves = before == structure.value
             joins = (after == structure.value) & (before == BACKGROUND)
             after = np.where(leaves | joins, after, before)
-        after = _keep_apart(before, after)
+        after = keep_apart(before, after)
         if set(np.unique(before)) <= set(np.unique(after)):
-            result[:, :, k] = after
+            result[box] = after
     return result
 
 
@@ -183,8 +181,8 @@ def grow(
 ) -> np.ndarray:
     """Labels with a structure grown in plane, or shrunk where `by_mm` < 0, by a voxel or more.
 
-    With locked neighbours only its border with the background moves. Otherwise neighbours give
-    way to it and follow it, but the two cavities never come to touch.
+    With locked neighbours only its border with the background moves. Otherwise the muscle, or
+    both cavities, give way to it and follow it; the cavities never come to touch.
 
     Raises:
         NothingToDo: the structure is not there, cannot move, or would vanish from a slice.
@@ -196,7 +194,9 @@ def grow(
     for k in _slices_of(labels, structure, index):
         before, after = labels[:, :, k], result[:, :, k]
         inside = before == structure.value
-        gives_way = before == BACKGROUND if locked else ~inside
+        gives_way = ~inside if not locked else before == BACKGROUND
+        if structure is not MYO:
+            gives_way &= (before == BACKGROUND) | (before == MYO.value)
         if by_mm > 0:
             near = ndimage.distance_transform_edt(~inside, spacing[:2]) <= step
             after[near & gives_way] = structure.value
@@ -210,7 +210,7 @@ def grow(
                     f"{structure.name} of slice {k} would vanish", remedy="Shrink it by less"
                 )
             after[leaves] = before[tuple(nearest)][leaves]
-        after[:] = _keep_apart(before, after)
+        after[:] = keep_apart(before, after)
     if (result == labels).all():
         raise NothingToDo(
             f"{structure.name} cannot move, its neighbours are locked around it",
@@ -243,74 +243,22 @@ def close_muscle(labels: np.ndarray, index: int | None = None) -> np.ndarray:
     return result
 
 
-def fill_between(
-    labels: np.ndarray, structure: Structure | None = None, fill: Fill | None = None
-) -> np.ndarray:
-    """Labels with the empty slices of structures filled between labelled ones.
-
-    Cavity and muscle are filled as one solid, and the cavity is cut out of it, so that the muscle
-    stays closed. Only background changes.
-
-    Args:
-        structure: the one to fill; None fills all.
-        fill: how a mask is filled; `fill_by_distance` where None.
-
-    Raises:
-        NothingToDo: no slice is empty between labelled ones.
-    """
-    fill = fill or fill_by_distance
-    wanted = STRUCTURES if structure is None else (structure,)
-    gaps = {each: set(_gaps(labels, each)) for each in wanted}
-    if not any(gaps.values()):
-        name = "any structure" if structure is None else structure.name
-        raise NothingToDo(f"no slice without {name} lies between slices with it")
-    cavity = fill(labels == LV.value)
-    with_muscle = (labels == MYO.value).any(axis=(0, 1))
-    heart = fill(((labels == LV.value) | (labels == MYO.value)) & with_muscle) | cavity
-    right = fill(labels == RV.value) & ~heart
-    result = labels.copy()
-    for each, mask in ((LV, cavity), (MYO, heart & ~cavity), (RV, right)):
-        for k in gaps.get(each, ()):
-            here = result[:, :, k]
-            here[mask[:, :, k] & (labels[:, :, k] == BACKGROUND)] = each.value
-    for k in set().union(*gaps.values()):
-        result[:, :, k] = _keep_apart(labels[:, :, k], result[:, :, k])
-    return result
-
-
-def fill_by_distance(mask: np.ndarray) -> np.ndarray:
-    """A mask (x, y, z) with its empty slices filled between the others by their distance maps.
-
-    Shape-based interpolation: signed distances to the outlines of the slices on either side are
-    averaged, the nearer one counting more (Raya and Udupa 1990).
-    """
-    filled = mask.copy()
-    slices = np.flatnonzero(mask.any(axis=(0, 1)))
-    for low, high in zip(slices[:-1], slices[1:], strict=True):
-        if high - low > 1:
-            below, above = _signed_distance(mask[:, :, low]), _signed_distance(mask[:, :, high])
-        for k in range(low + 1, high):
-            weight = (k - low) / (high - low)
-            filled[:, :, k] = (1 - weight) * below + weight * above > 0
-    return filled
-
-
-def _signed_distance(mask: np.ndarray) -> np.ndarray:
-    inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    return inside - ndimage.distance_transform_edt(~mask)
-
-
-def _gaps(labels: np.ndarray, structure: Structure) -> list[int]:
-    slices = labelled_slices(labels, structure)
-    return [k for k in range(slices[0], slices[-1]) if k not in slices] if slices else []
-
-
-def _keep_apart(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def keep_apart(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """`after`, but voxels that became LV or RV and touch the other are as they were `before`."""
-    changed = after != before
-    near_lv = ndimage.binary_dilation(after == LV.value, EIGHT) & (after == RV.value)
-    near_rv = ndimage.binary_dilation(after == RV.value, EIGHT) & (after == LV.value)
-    return np.where(changed & (near_lv | near_rv), before, after)
+    while True:
+        near_lv = ndimage.binary_dilation(after == LV.value, EIGHT) & (after == RV.value)
+        near_rv = ndimage.binary_dilation(after == RV.value, EIGHT) & (after == LV.value)
+        back = (after != before) & (near_lv | near_rv)
+        if not back.any():
+            return after
+        after = np.where(back, before, after)
+
+
+def _box(labels: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The part of a slice that holds its labels and a margin around them."""
+    i, j = (np.flatnonzero(labels.any(axis=axis)) for axis in (1, 0))
+    low, high = (i[0] - margin, j[0] - margin), (i[-1] + margin + 1, j[-1] + margin + 1)
+    return slice(max(low[0], 0), high[0]), slice(max(low[1], 0), high[1])
 
 
 def _slices_of(labels: np.ndarray, structure: Structure | None, index: int | None) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import slicer
 
-from CineLabelLib import shortaxis
+from CineLabelLib import filling, shortaxis
 from CineLabelLib.core.labels import BACKGROUND, Structure
 from CineLabelLib.mrml import masks, segments
 from CineLabelLib.mrml.seam import Seam
@@ -203,8 +203,8 @@ class Editing:
         self._put(shortaxis.clear_slice(self._labels(), slice))
 
     def fill_between(self, structure: Structure | None = None) -> None:
-        fill = masks.morphological_fill()
-        self._put(shortaxis.fill_between(self._labels(), structure, fill))
+        between = masks.morphological_between()
+        self._put(filling.fill_between(self._labels(), structure, between))
 
     def smooth(self, structure: Structure | None = None, slice: int | None = None) -> None:
         self._put(shortaxis.smooth(self._labels(), self._cine().grid.spacing, structure, slice))

@@ -13,7 +13,7 @@ from vtk.util import numpy_support
 
 from CineLabelLib.core.errors import LabelError
 from CineLabelLib.core.labels import BACKGROUND, STRUCTURES
-from CineLabelLib.shortaxis import Fill
+from CineLabelLib.filling import Between
 
 
 def modify(logic: Any, segment: str, mask: np.ndarray, mode: int) -> None:
@@ -80,26 +80,28 @@ def _unmasked(node: Any) -> Iterator[None]:
         node.EndModify(modifying)
 
 
-def morphological_fill() -> Fill | None:
-    """Fills empty slices between the others by ITK's MorphologicalContourInterpolator.
+def morphological_between() -> Between | None:
+    """Interpolates between two masks by ITK's MorphologicalContourInterpolator.
 
     Zukic, Vicory, McCormick, Wisse, Gerig, Yushkevich and Aylward 2016; None where Slicer lacks it.
+    The filter sees one gap at a time: in a whole stack it passes over gaps between slices that
+    are like their neighbours on the other side.
     """
     if not hasattr(slicer, "vtkITKMorphologicalContourInterpolator"):
         return None
 
-    def fill(mask: np.ndarray) -> np.ndarray:
-        if np.count_nonzero(mask.any(axis=(0, 1))) < 2:
-            return mask
+    def between(below: np.ndarray, above: np.ndarray, n: int) -> np.ndarray:
+        stack = np.zeros((*below.shape, n + 2), np.uint8, order="F")
+        stack[:, :, 0], stack[:, :, -1] = below, above
         image = vtk.vtkImageData()
-        image.SetDimensions(mask.shape)
-        scalars = numpy_support.numpy_to_vtk(mask.ravel(order="F").astype(np.uint8), deep=True)
+        image.SetDimensions(stack.shape)
+        scalars = numpy_support.numpy_to_vtk(stack.ravel(order="F"), deep=True)
         image.GetPointData().SetScalars(scalars)
         filling = slicer.vtkITKMorphologicalContourInterpolator()
         filling.SetInputData(image)
         filling.SetAxis(2)
         filling.Update()
         values = numpy_support.vtk_to_numpy(filling.GetOutput().GetPointData().GetScalars())
-        return mask | (values.reshape(mask.shape, order="F") > 0)
+        return values.reshape(stack.shape, order="F")[:, :, 1:-1] > 0
 
-    return fill
+    return between
