@@ -32,7 +32,14 @@ def clinic(models, six_patients, tmp_path_factory):
     held_out = [c for c in six_patients.corrections() if c.patient in JUDGES]
 
     def run(name, corrections, **changes):
-        values = {"name": name, "steps": 60, "batch_size": 8, "lr": 0.02, "replay": 0}
+        values = {
+            "name": name,
+            "method": "all",
+            "steps": 60,
+            "batch_size": 8,
+            "lr": 0.02,
+            "replay": 0,
+        }
         values |= {"device": "cpu", "threads": 1, "decision": LENIENT} | changes
         result = finetune(
             parse_finetuning(values, "test"),

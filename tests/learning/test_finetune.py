@@ -37,6 +37,7 @@ from cinelabel.networks.weights import get_weights
 from cinelabel.transforms.preparation import Preparation
 
 TINY = {
+    "method": "all",
     "model": "tiny-1",
     "steps": 6,
     "batch_size": 4,
@@ -118,6 +119,12 @@ def test_held_out_patients_are_segmented_better_after_it(published):
     assert result.after is not None
     assert set(result.after) == {"LV", "MYO", "RV"}
     assert min(result.after.values()) > 0.5 > max(result.before.values())
+
+
+def test_the_result_tells_what_would_become_of_the_candidate_and_why(published):
+    _, result, _ = published
+    assert result.outcome == "keep"
+    assert "2 patients held out, and a decision needs 3" in " ".join(result.reasons)
 
 
 def test_the_candidate_replaces_the_fast_member_and_keeps_the_others_file_by_file(published):

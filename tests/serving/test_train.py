@@ -31,6 +31,7 @@ DEADLINE_S = 240
 LENIENT = {"phantoms": 4, "phantom_margin": 1}
 QUICK = {
     "version": "tiny-1",
+    "method": "all",
     "steps": 4,
     "batch_size": 4,
     "replay": 0,

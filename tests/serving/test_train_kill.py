@@ -31,6 +31,7 @@ from cinelabel.studies.catalogue import Catalogue
 from cinelabel.studies.study import Study
 
 REQUEST = {
+    "method": "all",
     "steps": 60,
     "batch_size": 4,
     "replay": 0,

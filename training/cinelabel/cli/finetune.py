@@ -158,4 +158,5 @@ def _tell(done: FinetuneResult) -> None:
             dice = ", ".join(f"{structure} {value:.3f}" for structure, value in scores.items())
             typer.echo(f"held-out Dice {name}: {dice}")
     typer.echo(f"{done.version}: {done.step} steps; the run is in {done.run}")
+    typer.echo(f"by the rules of the server: {done.outcome}. {' '.join(done.reasons)}")
     typer.echo(f"put it in use with: cinelabel models use {done.version}")

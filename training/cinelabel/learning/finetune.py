@@ -91,13 +91,18 @@ Report = Callable[[State], None]
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """How a call of `finetune` ended; `version` is the candidate of a finished run."""
+    """How a call of `finetune` ended; `version` is the candidate of a finished run.
+
+    `outcome` and `reasons` are what `learning.decision` would do with it, and why.
+    """
 
     run: Path
     step: int
     version: str | None = None
     before: Mapping[str, float] | None = None
     after: Mapping[str, float] | None = None
+    outcome: str | None = None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -582,4 +587,13 @@ def _result(folder: RunFolder) -> FinetuneResult:
     before, after = (
         summary[side]["dice"] if summary[side] else None for side in ("before", "after")
     )
-    return FinetuneResult(folder.path, summary["steps"], summary["version"], before, after)
+    decided = summary["decision"]
+    return FinetuneResult(
+        folder.path,
+        summary["steps"],
+        summary["version"],
+        before,
+        after,
+        decided["outcome"],
+        tuple(decided["reasons"]),
+    )
