@@ -48,15 +48,16 @@ def make(version: str) -> Path:
     if version not in VERSIONS:
         known = ", ".join(VERSIONS)
         raise EnvironmentMissing(f"slicer-core {version} is not tested. Choose one of {known}.")
-    python, stamp = python_of(version), FOLDER / version / "complete.txt"
+    folder, python = FOLDER / version, python_of(version)
+    stamp = folder / "complete.txt"
     wanted = f"{sys.version}\nslicer-core=={version}\n{REQUIREMENTS.read_text(encoding='utf-8')}"
     FOLDER.mkdir(exist_ok=True)
     with FileLock(FOLDER / f"{version}.lock"):
         if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
             return python
-        _run(version, [sys.executable, "-m", "venv", "--clear", str(FOLDER / version)])
-        install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
-        install += ["--no-input", "--quiet", "--only-binary", ":all:"]
+        _run(version, [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)])
+        install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+        install += ["--disable-pip-version-check", "--no-input", "--only-binary", ":all:"]
         _run(version, [*install, f"slicer-core=={version}", "-r", str(REQUIREMENTS)])
         _run(version, [str(python), "-c", "import slicer, vtk, numpy, SimpleITK"])
         stamp.write_text(wanted, encoding="utf-8")
@@ -78,7 +79,7 @@ def _run(version: str, command: Sequence[str]) -> None:
         said = "\n".join(done.stdout.strip().splitlines()[-8:])
         raise EnvironmentMissing(
             f"The environment of slicer-core {version} cannot be made: "
-            f"`{' '.join(command[1:4])} ...` failed. It needs a network, about 2 GB of disk and "
+            f"`{' '.join(command[1:3])} ...` failed. It needs a network, about 2 GB of disk and "
             f"Python 3.10 to 3.12 on a platform that slicer-core is built for.\n{said}"
         )
 

@@ -71,8 +71,10 @@ def levels_of(grid: Grid, labels: np.ndarray | None = None) -> tuple[int, int, i
         apex_last = bool(
             areas[first:middle].sum() > areas[last - (middle - first) + 1 : last + 1].sum()
         )
-    base, mid, apex = (int(round(first + (last - first) * f)) for f in FRACTIONS)
-    return (base, mid, apex) if apex_last else (last + first - base, mid, last + first - apex)
+    base, mid, apex = (round(first + (last - first) * fraction) for fraction in FRACTIONS)
+    if not apex_last:
+        base, mid, apex = (first + last - z for z in (base, mid, apex))
+    return base, mid, apex
 
 
 class FourUp:

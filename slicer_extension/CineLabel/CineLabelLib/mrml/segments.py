@@ -78,6 +78,7 @@ def put(node: Any, labels: np.ndarray, grid: Grid) -> None:
         if added:
             segmentation.AddSegment(segment, structure.name)
     _order(segmentation)
+    image.Modified()  # views hear of it, and surfaces made of the labels before go
 
 
 def complete(node: Any) -> None:

@@ -93,19 +93,19 @@ class CineSequences:
         return (self.browser, self.segmentation, self.volume, self.labels, self.images)
 
     def remove(self, going: Any = None) -> None:
-        """Take the study out of the scene, but for a node that is going already."""
+        """Take the study out of the scene; a node that is `going` already goes by itself."""
+        self.browser.RemoveAllSequenceNodes()  # or it would make new proxies
         for node in self.nodes():
-            if node is not going:
-                remove(self.seam.scene, node)
+            remove(self.seam.scene, node, going)
 
 
-def remove(scene: Any, node: Any) -> None:
-    """Take a node out of the scene, and what shows or stores it."""
-    helpers = []
+def remove(scene: Any, node: Any, going: Any = None) -> None:
+    """Take a node out of the scene unless it is `going` already, and what shows or stores it."""
+    nodes = [] if node is going else [node]
     if node.IsA("vtkMRMLDisplayableNode"):
-        helpers += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        nodes += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
     if node.IsA("vtkMRMLStorableNode"):
-        helpers += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
-    for each in (node, *helpers):
+        nodes += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
+    for each in nodes:
         if each is not None and scene.IsNodePresent(each):
             scene.RemoveNode(each)
