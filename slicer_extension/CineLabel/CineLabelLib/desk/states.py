@@ -111,13 +111,20 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class ReviewState:
-    """The breath-holds of the study; `worst_first` are the indices of rows in that order."""
+    """The breath-holds of the study.
+
+    Attributes:
+        worst_first: the indices of `rows` in that order.
+        notes: sentences on the whole study, such as on its coverage.
+        saved: whether all decisions are where they belong: here, and on the server of its case.
+    """
 
     rows: tuple[SliceRow, ...] = ()
     worst_first: tuple[int, ...] = ()
     grade: MotionGrade | None = None
     decision: Decision | None = None
     model: str | None = None
+    notes: tuple[str, ...] = ()
     saved: bool = True
     sentence: str = ""
 
