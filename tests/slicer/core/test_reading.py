@@ -1,4 +1,4 @@
-"""Studies that Slicer's own readers get wrong are shown as they are: 4D, left-handed, DICOM cine."""
+"""Studies that Slicer reads wrongly are shown as they are: 4D, left-handed, DICOM cine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every frame owns its labels: scrolling makes none, changes none, and an edit stays in its frame."""
+"""Every frame owns its labels: scrolling makes and changes none; an edit stays in its frame."""
 
 from __future__ import annotations
 
