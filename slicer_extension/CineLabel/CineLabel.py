@@ -54,9 +54,7 @@ class CineLabelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(self.panel.widget)
         self.panel.widget.setMRMLScene(slicer.mrmlScene)
         self.panel.show_tools_of(scene)
-        self.addObserver(
-            slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose
-        )
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
 
     def enter(self) -> None:
         """The module is chosen."""
@@ -69,9 +67,9 @@ class CineLabelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.exit()
 
     def onSceneStartClose(self, caller, event) -> None:
-        """The scene is about to be emptied: unsaved edits are kept on disk first."""
+        """The scene is about to be emptied: its labels are kept by the scene itself."""
         if self.panel is not None:
-            self.panel.session.scene_closes()
+            self.panel.scene_closes()
 
     def cleanup(self) -> None:
         """Slicer ends, or the module is loaded anew."""

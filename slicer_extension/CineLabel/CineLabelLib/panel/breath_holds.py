@@ -9,7 +9,7 @@ import qt
 
 from CineLabelLib.core.review import Action, Decision, MotionGrade
 from CineLabelLib.desk.states import ReviewState, SliceRow
-from CineLabelLib.panel.pictures import thumbnail
+from CineLabelLib.panel.pictures import as_viewed, thumbnail
 from CineLabelLib.panel.section import Section, Tools, calls, columns, put, say, value
 
 THUMBNAIL = 56
@@ -53,6 +53,8 @@ class BreathHoldsSection(Section):
             )
         ui.nextWorstButton.clicked.connect(calls(review.go_to_next))
         ui.holdsTable.itemSelectionChanged.connect(self._selected)
+        for signal in (ui.reasonBox.editTextChanged, ui.reasonBox.activated):
+            signal.connect(calls(self.refresh))
         review.changed.connect(calls(self.refresh))
         self.session.opening.changed.connect(calls(self.refresh))
         self.session.desk.scene.slice_changed.connect(calls(self._follow))
@@ -73,10 +75,16 @@ class BreathHoldsSection(Section):
         missing = self.needs_study()
         decided = any(row.decision for row in ordered)
         undecided = any(row.decision is None for row in ordered)
-        for button in (ui.acceptButton, ui.repeatButton, ui.excludeButton, ui.reasonBox):
+        reason = None if self._reason(Action.REPEAT) else "Choose or type a reason first."
+        for button in (ui.acceptButton, ui.acceptStudyButton, ui.reasonBox):
             self.allow(button, missing)
-        for button in (ui.acceptStudyButton, ui.repeatStudyButton, ui.excludeStudyButton):
-            self.allow(button, missing)
+        for button in (
+            ui.repeatButton,
+            ui.excludeButton,
+            ui.repeatStudyButton,
+            ui.excludeStudyButton,
+        ):
+            self.allow(button, missing, reason)
         self.allow(ui.clearButton, missing, None if decided else "No slice has a decision.")
         undecided_study = None if state.decision else "The study has no decision."
         self.allow(ui.clearStudyButton, missing, undecided_study)
@@ -104,12 +112,13 @@ class BreathHoldsSection(Section):
 
     def _icon(self, row: SliceRow) -> Any:
         """The slice's thumbnail, made once."""
-        if row.thumbnail is None:
+        if row.thumbnail is None or self.study is None:
             return qt.QPixmap()
         known = self._icons.get(row.index)
         if known is None or known[0] is not row.thumbnail:
+            seen = as_viewed(row.thumbnail, self.study.grid)
             side = qt.QSize(THUMBNAIL, THUMBNAIL)
-            picture = thumbnail(row.thumbnail).scaled(side, qt.Qt.KeepAspectRatio)
+            picture = thumbnail(seen).scaled(side, qt.Qt.KeepAspectRatio)
             known = self._icons[row.index] = (row.thumbnail, picture)
         return known[1]
 

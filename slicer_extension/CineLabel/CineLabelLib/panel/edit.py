@@ -8,9 +8,6 @@ from CineLabelLib.core.labels import LV, MYO, RV, Structure
 from CineLabelLib.desk.states import EditingState
 from CineLabelLib.panel.section import Section, Tools, calls, say, value
 
-EFFECTS = ("Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing")
-"""Slicer's own tools that work within a slice of a short-axis stack."""
-
 STRUCTURES: tuple[Structure | None, ...] = (None, LV, MYO, RV)
 """In the order of the box; None is all of them."""
 
@@ -24,7 +21,6 @@ class EditSection(Section):
         super().__init__(tools)
         ui, session = self.ui, self.session
         editing = session.editing
-        ui.segmentEditor.setEffectNameOrder(list(EFFECTS))
         for button, name in ((ui.undoButton, "undo"), (ui.redoButton, "redo")):
             button.setIcon(tools.icon(name))
         for button, action in (
@@ -44,11 +40,19 @@ class EditSection(Section):
             (ui.clearSliceButton, editing.clear_slice),
         ):
             button.clicked.connect(calls(action))
+        ui.lockCheck.clicked.connect(
+            calls(lambda: session.desk.scene.edits.lock(value(ui.lockCheck, "checked")))
+        )
         ui.structureBox.activated.connect(calls(self.refresh))
         editing.changed.connect(calls(self.refresh))
         session.opening.changed.connect(calls(self.refresh))
         session.desk.scene.slice_changed.connect(calls(self.refresh))
         self.refresh()
+
+    def scale_brush(self, larger: bool) -> None:
+        """Make the brush of the segment editor a step larger or smaller."""
+        if self.study is not None:
+            self.session.desk.scene.edits.scale_brush(larger)
 
     def copy_slice(self, offset: int) -> None:
         """Give the slice on screen its neighbour's labels; ask where it has its own."""

@@ -24,6 +24,9 @@ class LearnSection(Section):
             (ui.overButton, submitting.submit_over),
             (ui.keepMineButton, submitting.keep_mine),
             (ui.sendButton, submitting.send_waiting),
+            (ui.openMineButton, lambda: submitting.open_mine(self._entry())),
+            (ui.tryAgainButton, lambda: submitting.try_again(self._entry())),
+            (ui.withdrawButton, self._withdraw),
             (ui.skipButton, lambda: submitting.skip(self._reason())),
             (ui.reopenButton, lambda: submitting.reopen(self._reason())),
         ):
@@ -33,6 +36,7 @@ class LearnSection(Section):
             part.changed.connect(calls(self.refresh))
         for signal in (ui.skipBox.editTextChanged, ui.skipBox.activated):
             signal.connect(calls(self.refresh))
+        ui.waitingTable.itemSelectionChanged.connect(self.refresh)
         self.training = TrainingPart(self)
         self.refresh()
 
@@ -71,11 +75,19 @@ class LearnSection(Section):
 
     def _show_waiting(self, state: SubmittingState) -> None:
         ui = self.ui
-        for widget in (ui.waitingTitle, ui.waitingTable, ui.sendButton):
+        buttons = (ui.sendButton, ui.openMineButton, ui.tryAgainButton, ui.withdrawButton)
+        for widget in (ui.waitingTitle, ui.waitingTable, *buttons):
             widget.setVisible(bool(state.waiting))
         self.fill(ui.waitingTable, [_waiting(entry) for entry in state.waiting])
         busy = "Wait until the labels are sent." if state.busy else None
         self.allow(ui.sendButton, busy, self.needs_server())
+        chosen = next((w for w in state.waiting if w.entry == self._entry()), None)
+        none = None if chosen else "Select a submission first."
+        other = self.study is None or (chosen is not None and chosen.image not in self.study.images)
+        not_refused = None if chosen is None or chosen.refused else "It was not refused: Send now."
+        self.allow(ui.openMineButton, none, "Open its case first (section 1)." if other else None)
+        self.allow(ui.tryAgainButton, busy, none, not_refused, self.needs_server())
+        self.allow(ui.withdrawButton, busy, none)
 
     def _theirs(self) -> None:
         """Show the label that came first, or hide it."""
@@ -83,6 +95,18 @@ class LearnSection(Section):
         submitting = self.session.submitting
         (submitting.open_theirs if self._theirs_shown else submitting.hide_theirs)()
         self.refresh()
+
+    def _entry(self) -> str:
+        """The submission that is selected, '' for none."""
+        row, waiting = self.ui.waitingTable.currentRow(), self.session.submitting.state.waiting
+        return waiting[row].entry if 0 <= row < len(waiting) else ""
+
+    def _withdraw(self) -> None:
+        """Remove a submission, if the reader is sure: these labels are nowhere else."""
+        if self.tools.ask.confirm(
+            "Remove this submission for good? Its labels are kept neither here nor on the server."
+        ):
+            self.session.submitting.withdraw(self._entry())
 
     def _is_local(self) -> bool:
         return self.study is not None and not self.study.images

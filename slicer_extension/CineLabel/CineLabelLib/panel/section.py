@@ -17,6 +17,9 @@ from CineLabelLib.study import CineStudy
 NO_SERVER = "Connect to a server first (section 1)."
 NO_STUDY = "Open a study first (section 1)."
 LOCAL = "This study is local: the server knows only its own cases."
+HEADER, HIGHEST = 24, 320
+"""Height of a table's header, and of a table beyond which it is scrolled, pixels."""
+
 READ_ONLY = "Your token lets you read only; ask for one with the role annotator."
 
 
@@ -34,11 +37,12 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What a section is made with: the session, the module's resources, and questions."""
+    """What a section is made with: the session, .ui files and icons, questions, QSettings."""
 
     session: Session
     resources: Path
     ask: Ask
+    settings: Any
 
     def icon(self, name: str) -> Any:
         """The QIcon of that name."""
@@ -68,6 +72,20 @@ class Section:
         reason = next((why for why in why_not if why), None)
         button.setEnabled(reason is None)
         button.setToolTip(help_of if reason is None else reason)
+
+    def press(self, button: Any) -> None:
+        """Press a button for a key; where it cannot work the reader is told why."""
+        if value(button, "enabled"):
+            button.click()
+        else:
+            self.session.problem.emit(value(button, "toolTip"))
+
+    def name_key(self, button: Any, key: str) -> None:
+        """Tell in a button's tooltip which key does the same."""
+        help_of = self._help.setdefault(button, value(button, "toolTip"))
+        self._help[button] = f"{help_of} ({key})"
+        if value(button, "toolTip") == help_of:
+            button.setToolTip(self._help[button])
 
     def needs_server(self) -> str | None:
         """Why nothing can be asked of the server, None if it can."""
@@ -107,6 +125,7 @@ class Section:
                     item.setIcon(qt.QIcon(icons[i]))
                 table.setItem(i, j, item)
         table.resizeRowsToContents()
+        table.setFixedHeight(min(HIGHEST, _height(table, len(rows))))
         table.blockSignals(before)
 
     def choices(self, box: Any, texts: Sequence[str]) -> None:
@@ -122,6 +141,11 @@ class Section:
         if chosen in texts:
             box.setCurrentIndex(list(texts).index(chosen))
         box.blockSignals(before)
+
+
+def _height(table: Any, n_rows: int) -> int:
+    """The height in pixels that shows all rows, or room for one where there is none."""
+    return HEADER + 4 + (sum(table.rowHeight(i) for i in range(n_rows)) or 24)
 
 
 def value(widget: Any, name: str) -> Any:

@@ -8,6 +8,9 @@ from CineLabelLib.answers import Case
 from CineLabelLib.desk.states import Link
 from CineLabelLib.panel.section import Section, Tools, calls, put, say, value
 
+ADDRESS, READER = "CineLabel/address", "CineLabel/reader"
+"""What is remembered between two sessions; a token is not."""
+
 COLOURS = {
     Link.OFF: ("#777777", "no server"),
     Link.CONNECTING: ("#b36b00", "connecting"),
@@ -57,6 +60,9 @@ class StudySection(Section):
         ui.readerEdit.editingFinished.connect(calls(self._name))
         ui.frameSlider.valueChanged.connect(lambda frame: self.scene.go_to(frame))
         ui.sliceSlider.valueChanged.connect(lambda index: self.scene.go_to_slice(index))
+        remembered = str(tools.settings.value(ADDRESS) or "")
+        ui.addressEdit.setText(remembered)
+        ui.readerEdit.setText(session.desk.reader)
         session.connection.changed.connect(calls(self.refresh))
         opening.changed.connect(calls(self.refresh))
         self.scene.frame_changed.connect(calls(self._position))
@@ -145,12 +151,14 @@ class StudySection(Section):
     def _connect(self) -> None:
         address, token = value(self.ui.addressEdit, "text"), value(self.ui.tokenEdit, "text")
         address = address.strip() or value(self.ui.addressEdit, "placeholderText")
+        self.tools.settings.setValue(ADDRESS, address)
         self.session.connection.connect(address, token.strip() or None)
 
     def _name(self) -> None:
         name = value(self.ui.readerEdit, "text").strip()
         if name:
             self.session.desk.reader = name
+            self.tools.settings.setValue(READER, name)
 
     def _list(self) -> None:
         chosen = value(self.ui.filterBox, "currentText")

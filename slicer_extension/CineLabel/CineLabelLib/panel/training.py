@@ -99,7 +99,10 @@ class TrainingPart:
     def _use(self) -> None:
         chosen = self._chosen()
         if chosen is not None:
-            self.session.training.use(chosen.version, self._why())
+            rejected = chosen.decision is not None and chosen.decision.outcome == "reject"
+            question = f"{chosen.version} was rejected. Put it in use all the same?"
+            if not rejected or self.section.tools.ask.confirm(question):
+                self.session.training.use(chosen.version, self._why(), rejected)
 
     def _fetch(self) -> None:
         name = value(self.ui.figureBox, "currentText")
@@ -122,17 +125,14 @@ def _fraction(course: Course | None) -> float | None:
 
 
 def _course(course: Course) -> str:
-    """The course in a line: step, loss, time left, and at its end what was decided."""
+    """What it learned from and the loss, in a line."""
     parts = []
-    if course.step is not None and course.steps:
-        parts.append(f"step {course.step} of {course.steps}")
-    if course.loss is not None:
+    if course.learned_from:
+        told = course.learned_from.items()
+        parts.append("learns from " + ", ".join(f"{n} {what}" for what, n in told))
+    if course.loss is not None and not course.has_ended:
         parts.append(f"loss {course.loss:.3f}")
-    if course.seconds_left is not None and not course.has_ended:
-        parts.append(f"about {course.seconds_left / 60:.0f} min left")
-    if course.decision is not None:
-        parts.append(f"{course.decision.outcome}: {'; '.join(course.decision.reasons)}")
-    return ", ".join(parts)
+    return "; ".join(parts)
 
 
 def _version(version: ModelVersion, models: Models) -> tuple[str, str, str]:

@@ -44,8 +44,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def setEffectNameOrder(self, names: list[str]) -> None:
         self._record("setEffectNameOrder", names)
 
-    def setActiveEffectByName(self, name: str) -> None:
-        self._record("setActiveEffectByName", name)
+    def setActiveEffect(self, effect: object) -> None:
+        self._record("setActiveEffect", effect)
 
     def setupViewObservations(self) -> None:
         self._record("setupViewObservations")

@@ -61,3 +61,16 @@ def mainWindow() -> QtWidgets.QMainWindow:
 
 def showStatusMessage(message: str, duration: int = 0) -> None:
     """Nothing: there is no status bar."""
+
+
+def confirmYesNoDisplay(text: str, windowTitle: str | None = None) -> bool:
+    """Nobody is there to say yes."""
+    return False
+
+
+def findChild(widget: QtWidgets.QWidget, name: str) -> QtWidgets.QWidget:
+    """The child widget of that name; raises RuntimeError where there is none, as Slicer's does."""
+    found = widget.findChild(QtWidgets.QWidget, name)
+    if found is None:
+        raise RuntimeError(f"Failed to find {name}")
+    return found
