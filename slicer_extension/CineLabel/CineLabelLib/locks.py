@@ -25,13 +25,17 @@ def try_lock(path: Path) -> Iterator[bool]:
     Raises:
         OutputError: the file cannot be made.
     """
+    descriptor = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        held = _lock(descriptor)
     except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
         raise output_error(error, path) from error
     try:
-        yield _lock(descriptor)
+        yield held
     finally:
         os.close(descriptor)  # which lets the lock go
 
