@@ -13,10 +13,11 @@ from CineLabelLib.mrml.layout import FourUp
 from CineLabelLib.mrml.seam import Seam
 from CineLabelLib.mrml.sequences import remove
 
-# Yellow of Okabe and Ito (2008), which none of the structures has; the more, the less transparent.
-COLOUR = (240 / 255, 228 / 255, 66 / 255)
+# From violet over pink to yellow: ever lighter, so that greys tell the order too, and none of the
+# structures' colours. Slicer knows a colour of a volume as seen or not seen, nothing in between.
+COLOURS = ((0.24, 0.05, 0.45), (0.80, 0.28, 0.47), (0.94, 0.89, 0.26))
 LEAST_SHOWN = 0.05
-STRONGEST = 0.85
+OPACITY = 0.7
 _SHADES = 256
 
 
@@ -39,8 +40,8 @@ class Disagreement:
             raise GridError(f"the map is {values.shape} and the study's frames are {grid.shape}")
         self._maps[frame] = (np.asarray(values, np.float32), grid)
 
-    def go_to(self, frame: int) -> None:
-        """Show the frame's map, or none."""
+    def go_to(self, frame: int) -> bool:
+        """Show the frame's map, or none; tells whether there is one."""
         shown = self._maps.get(frame)
         if shown is not None:
             volumes.fill(self._volume(), shown[0], shown[1].affine)
@@ -48,7 +49,8 @@ class Disagreement:
         for logic in self._layout.views() if self._node is not None else ():
             composite = logic.GetSliceCompositeNode()
             composite.SetForegroundVolumeID(identifier)
-            composite.SetForegroundOpacity(1.0)
+            composite.SetForegroundOpacity(OPACITY)
+        return shown is not None
 
     def clear(self) -> None:
         """Forget every map and take the nodes away."""
@@ -67,8 +69,8 @@ class Disagreement:
             self._table.SetNumberOfColors(_SHADES)
             for shade in range(_SHADES):
                 value = shade / (_SHADES - 1)
-                opacity = STRONGEST * value if value >= LEAST_SHOWN else 0.0
-                self._table.SetColor(shade, f"{value:.2f}", *COLOUR, opacity)
+                colour = (np.interp(value, (0, 0.5, 1), c) for c in zip(*COLOURS, strict=True))
+                self._table.SetColor(shade, f"{value:.2f}", *colour, float(value >= LEAST_SHOWN))
             self._node = add("vtkMRMLScalarVolumeNode", "Disagreement")
             self._node.CreateDefaultDisplayNodes()
             display = self._node.GetDisplayNode()

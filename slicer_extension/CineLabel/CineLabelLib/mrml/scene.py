@@ -175,13 +175,19 @@ class MrmlScene:
         """Lay (x, y, z) float32, 0 to 1, over a frame; None takes it away."""
         cine = self._cine()
         self.disagreement.put(frame, values, cine.grid)
-        self.disagreement.go_to(self.frame())
+        self._lay_over(self.frame())
 
     def show_beside(self, frame: int, labels: np.ndarray | None, title: str = "") -> None:
         """Show another's labels (x, y, z) uint8 as outlines; None hides them."""
         cine = self._cine()
         self.beside.put(frame, labels, title, cine.grid)
-        self.beside.go_to(self.frame())
+        self._lay_over(self.frame())
+
+    def _lay_over(self, frame: int) -> None:
+        """Show what lies over a frame; under a map of disagreement labels are outlines alone."""
+        covered = self.disagreement.go_to(frame)
+        self.beside.go_to(frame)
+        self._cine().segmentation.GetDisplayNode().SetVisibility2DFill(not covered)
 
     def show_opacity(self, opacity: float) -> None:
         """How strongly the labels cover the image, 0 to 1; outlines stay twice as strong."""
@@ -200,8 +206,7 @@ class MrmlScene:
             segments.complete(self.cine.segmentation)
         self._age = segments.age(self.cine.segmentation)
         self.edits.forget()
-        self.disagreement.go_to(frame)
-        self.beside.go_to(frame)
+        self._lay_over(frame)
         self.frame_changed.emit(frame)
 
     def _on_slice(self, *_: Any) -> None:
