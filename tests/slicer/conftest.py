@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
+import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -77,5 +80,25 @@ def killed_at_every_step() -> Callable[..., int]:
                 assert os.WEXITSTATUS(status) == 0
                 return trial
             assert os.WTERMSIG(status) == signal.SIGKILL
+
+    return run
+
+
+@pytest.fixture
+def killed_at_a_random_moment() -> Callable[[str, random.Random], list[str]]:
+    """Run Python code, kill it at a random moment, and answer the lines that it printed.
+
+    The code prints a line, flushed, whenever it has reached something, and does not end by itself.
+    """
+
+    def run(code: str, rng: random.Random) -> list[str]:
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            lines = [process.stdout.readline() for _ in range(rng.randint(1, 25))]
+            threading.Event().wait(rng.random() * 0.02)
+            process.kill()
+            rest = process.stdout.read()
+        assert all(lines), "the program ended by itself"
+        whole = (b"".join(lines) + rest).decode()
+        return whole[: whole.rfind("\n") + 1].splitlines()
 
     return run

@@ -5,13 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,10 +101,21 @@ def test_a_refused_entry_waits_for_a_person(outbox):
     assert [entry.id for entry in outbox.pending()] == [first, second]
 
 
+def test_what_an_entry_began_from_can_become_a_version_of_the_server(outbox):
+    first, second = outbox.put(submission(1)), outbox.put(submission(2))
+    outbox.failed(second, "away")
+    outbox.rebase(second, 7)
+    found = outbox.pending()
+    assert [entry.id for entry in found] == [first, second]
+    assert found[1].submission == submission(2, base_version=7)
+    assert found[1].attempts == 1
+
+
 def test_noting_something_about_an_entry_that_has_left_does_not_bring_it_back(outbox):
     name = outbox.put(submission())
     outbox.remove(name)
     outbox.failed(name, "The server is away.")
+    outbox.rebase(name, 1)
     assert outbox.entries() == []
     assert outbox.set_aside() == []
 
@@ -224,28 +232,32 @@ def test_two_outboxes_on_one_folder_lose_nothing(outbox):
 
 
 def test_a_kill_before_any_step_on_files_loses_and_tears_nothing(tmp_path, killed_at_every_step):
-    def folder(trial: int) -> Path:
-        return tmp_path / str(trial)
+    def prepare(trial: int) -> None:
+        Outbox(tmp_path / str(trial)).put(submission(1))
 
     def work(trial, reached):
-        outbox = Outbox(folder(trial))
-        for number in (1, 2):
-            name = outbox.put(submission(number))
-            reached(f"put-{number}")
+        outbox = Outbox(tmp_path / str(trial))
+        name = outbox.put(submission(2))
+        reached("put")
         outbox.failed(name, "away")
         reached("failed")
+        outbox.rebase(name, 7)
+        reached("rebased")
         outbox.refused(name, "no")
         reached("refused")
         outbox.remove(name)
         reached("gone")
 
     def check(trial, reached):
-        outbox = Outbox(folder(trial))
+        outbox = Outbox(tmp_path / str(trial))
         found = {entry.submission.frame: entry for entry in outbox.entries()}
         assert outbox.set_aside() == []
-        assert all(entry.submission == submission(frame) for frame, entry in found.items())
-        assert "put-1" not in reached or 1 in found
-        if "put-2" in reached and "refused" not in reached:
+        for frame, entry in found.items():
+            base = 7 if frame == 2 and entry.submission.base_version else None
+            assert entry.submission == submission(frame, base_version=base)
+            assert "rebased" not in reached or base == (7 if frame == 2 else None)
+        assert 1 in found
+        if "put" in reached and "refused" not in reached:
             assert found[2].attempts >= int("failed" in reached)
         elif "refused" in reached:
             assert 2 not in found or found[2].refused
@@ -253,7 +265,9 @@ def test_a_kill_before_any_step_on_files_loses_and_tears_nothing(tmp_path, kille
         outbox.put(submission(3))
         left = {path.name for path in outbox.folder.iterdir() if path.is_dir()}
         assert left == {entry.id for entry in outbox.entries()}
+        prepare(trial + 1)
 
+    prepare(0)
     assert killed_at_every_step(work, check) > 20
 
 
@@ -274,23 +288,10 @@ for number in range(1000):
 """
 
 
-def kill_amid(code: str, rng: random.Random) -> list[str]:
-    """Run Python code, SIGKILL it at a random moment, and return the lines it printed."""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    try:
-        lines = [process.stdout.readline().strip() for _ in range(rng.randint(1, 25))]
-        threading.Event().wait(rng.random() * 0.02)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-    rest, _ = process.communicate()
-    assert all(lines), "the child ended by itself"
-    return lines + rest.splitlines()
-
-
-def check_after_kill(folder: Path, rng: random.Random) -> None:
+def check_after_kill(folder: Path, rng: random.Random, kill: Callable[..., list[str]]) -> None:
     tests = str(Path(__file__).parent)
     code = BURST.format(library=str(LIBRARY), tests=tests, folder=str(folder))
-    said = kill_amid(code, rng)
+    said = kill(code, rng)
     put = [int(line.split()[1]) for line in said if line.startswith("put")]
     gone = {int(line.split()[1]) for line in said if line.startswith("gone")}
     outbox = Outbox(folder)
@@ -306,16 +307,16 @@ def check_after_kill(folder: Path, rng: random.Random) -> None:
     assert left == {entry.id for entry in outbox.pending()}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
 @pytest.mark.parametrize("seed", range(4))
-def test_a_kill_at_any_moment_loses_and_tears_nothing(tmp_path, seed):
-    check_after_kill(tmp_path / "outbox", random.Random(seed))
+def test_a_kill_at_a_random_moment_loses_and_tears_nothing(
+    tmp_path, seed, killed_at_a_random_moment
+):
+    check_after_kill(tmp_path / "outbox", random.Random(seed), killed_at_a_random_moment)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
-def test_forty_kills_lose_and_tear_nothing(tmp_path):
+def test_forty_kills_lose_and_tear_nothing(tmp_path, killed_at_a_random_moment):
     rng = random.Random(99)
     for _ in range(40):
-        check_after_kill(tmp_path / "outbox", rng)
+        check_after_kill(tmp_path / "outbox", rng, killed_at_a_random_moment)
         shutil.rmtree(tmp_path / "outbox")

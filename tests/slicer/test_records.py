@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import threading
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from CineLabelLib.core.review import Action, Decision, ReviewRecord, SliceReview
 from CineLabelLib.records import LocalRecords, OtherImageError, folder_for, user_data_folder
 from CineLabelLib.study import CineStudy
 
+LIBRARY = Path(__file__).resolve().parents[2] / "slicer_extension" / "CineLabel"
 OBLIQUE = np.array(
     [[1.5, 0, 0, 40], [0, -0.75, 6.4, -30], [0, 1, 4.8, 12.5], [0, 0, 0, 1]], np.float64
 )
@@ -300,6 +302,41 @@ def test_a_kill_while_autosaves_are_forgotten_leaves_labels_that_are_whole(
             assert each.notes == ()
 
     assert killed_at_every_step(work, check) < 30
+
+
+BURST = """
+import sys
+sys.path[:0] = [{library!r}, {tests!r}]
+from pathlib import Path
+from CineLabelLib.records import LocalRecords
+from test_records import labels, study
+records, heart = LocalRecords(Path({folder!r})), study()
+for version in range(1, 1000):
+    records.autosave(heart, labels(version), [], str(version))
+    print(f"autosaved {{version}}", flush=True)
+    records.save_labels(heart, labels(version), [], str(version))
+    print(f"saved {{version}}", flush=True)
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kill_at_a_random_moment_loses_and_tears_nothing(
+    tmp_path, seed, killed_at_a_random_moment
+):
+    folder, tests = tmp_path / "records", str(Path(__file__).parent)
+    code = BURST.format(library=str(LIBRARY), tests=tests, folder=str(folder))
+    said = [line.split() for line in killed_at_a_random_moment(code, random.Random(seed))]
+    heart, records = study(), LocalRecords(folder)
+    for word, found in (
+        ("saved", records.latest_labels(heart)),
+        ("autosaved", records.recover(heart)),
+    ):
+        last = max((int(number) for what, number in said if what == word), default=0)
+        reached = int(found.who) if found else 0
+        assert last <= reached <= last + 1
+        if found:
+            np.testing.assert_array_equal(found.labels, labels(reached))
+            assert found.notes == ()
 
 
 def test_the_same_image_finds_its_folder_again_and_another_has_its_own(tmp_path):
