@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from CineLabelLib import answers, nifti
+from CineLabelLib.desk.states import Link, Origin
+
+
+def test_connecting_tells_who_we_are_and_which_model_answers(bench):
+    bench.connect()
+    state = bench.session.connection.state
+    assert (state.link, state.who, state.role, state.model) == (
+        Link.CONNECTED,
+        "reader",
+        "admin",
+        "v1",
+    )
+    assert state.strategies == ("suggested", "first")
+    assert state.open_cases == 5
+
+
+def test_a_wrong_token_is_told_and_nothing_is_connected(bench):
+    bench.server.fails["check_token"] = answers.TokenWrong("the token is not right", cause="token")
+    bench.connect()
+    assert bench.session.desk.client is None
+    assert bench.problems == ["the token is not right."]
+
+
+def test_an_address_that_is_unsafe_is_told_at_once(bench):
+    bench.session.connection.connect("http://127.0.0.1:9", "plain")
+    assert bench.session.connection.state.link is Link.OFF
+    assert bench.problems == ["the token would travel unprotected."]
+
+
+def test_a_server_that_goes_away_and_comes_back_is_told(bench):
+    bench.connect()
+    bench.server.fails["check_token"] = answers.ServerGone("nobody answers")
+    bench.pass_time(6)
+    assert bench.session.connection.state.link is Link.LOST
+    bench.server.fails.clear()
+    bench.pass_time(6)
+    assert bench.session.connection.state.link is Link.CONNECTED
+
+
+def test_an_answer_of_a_server_that_was_left_is_dropped(bench):
+    bench.server.hangs = threading.Event()
+    bench.session.connection.connect("http://127.0.0.1:9")
+    bench.session.connection.disconnect()
+    bench.server.hangs.set()
+    bench.settle()
+    assert bench.session.connection.state.link is Link.OFF
+    assert bench.session.desk.client is None
+
+
+def test_a_case_of_the_server_opens_at_its_frame_with_ed_and_es(bench):
+    bench.open_case(frame=3)
+    state = bench.session.opening.state
+    assert (state.study.name, state.image, state.ed, state.es) == ("heart", "heart__t03", 0, 2)
+    assert bench.scene.frame() == 3
+    np.testing.assert_array_equal(
+        state.study.frame(3), nifti.read(bench.server.files["heart__t03"]).voxels
+    )
+
+
+def test_the_next_case_comes_with_its_reason_and_slice(bench):
+    bench.connect()
+    bench.session.opening.next_case()
+    bench.settle()
+    state = bench.session.opening.state
+    assert (state.image, state.reason, state.slice) == ("heart__t00", "Two answers differ.", 2)
+    assert bench.scene.slice() == 2
+    assert ("next_case", "suggested") in bench.server.asked
+
+
+def test_no_next_case_is_said(bench, make_heart):
+    bench.connect()
+    for image in bench.server.images:
+        bench.server.label(image, make_heart(), "Bo", "2030-05-06T07:00:00+00:00")
+    bench.session.opening.next_case("first")
+    bench.settle()
+    assert bench.told == ["The server has no more cases to label."]
+    assert bench.session.opening.state.study is None
+
+
+def test_labels_that_the_server_has_are_opened_and_count_as_a_persons(bench, make_heart):
+    bench.server.label("heart__t01", make_heart(1), "Bo", "2030-05-06T07:00:00+00:00")
+    bench.open_case()
+    np.testing.assert_array_equal(bench.scene.kept[..., 1], make_heart(1))
+    state = bench.session.editing.state
+    assert state.origins[1] is Origin.SAVED
+    assert state.edited == {1}
+    assert not state.unsubmitted
+
+
+def test_a_local_study_works_without_any_server(bench, make_heart):
+    path = bench.open_local()
+    assert bench.session.desk.study.source == path
+    bench.draw(2, make_heart(2))
+    bench.session.editing.save()
+    bench.settle()
+    again = bench.restart()
+    again.open_local()
+    np.testing.assert_array_equal(again.scene.kept[..., 2], make_heart(2))
+    assert again.session.editing.state.edited == {2}
+    assert not again.problems
+
+
+def test_a_file_that_is_no_image_is_one_sentence_and_the_study_stays(bench, tmp_path):
+    bench.open_local()
+    study = bench.session.desk.study
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    bench.session.opening.open_file(tmp_path / "broken.nii.gz")
+    bench.settle()
+    assert len(bench.problems) == 1
+    assert "broken.nii.gz" in bench.problems[0]
+    assert bench.session.desk.study is study
+
+
+def test_what_was_being_opened_is_dropped_when_something_else_is_opened(bench):
+    bench.connect()
+    bench.server.hangs = threading.Event()
+    bench.session.opening.open_case("heart__t00")
+    bench.session.opening.open_file(bench.folder / "local.nii.gz")
+    bench.server.hangs.set()
+    bench.open_local()
+    assert bench.session.desk.study.name == "local"
+
+
+def test_opening_can_be_cancelled(bench):
+    bench.open_local()
+    bench.connect()
+    bench.server.hangs = threading.Event()
+    bench.session.opening.open_case("heart__t00")
+    bench.session.opening.cancel()
+    bench.server.hangs.set()
+    bench.settle()
+    assert bench.session.desk.study.name == "local"
+    assert bench.session.opening.state.busy is None
+    assert not bench.problems
+
+
+def test_a_lease_is_given_back_when_another_case_is_opened(bench):
+    bench.open_case(0)
+    assert bench.server.leases == {"heart__t00": "reader"}
+    bench.open_case(1)
+    assert bench.server.leases == {"heart__t01": "reader"}
+    bench.session.opening.close_study()
+    bench.settle()
+    assert bench.server.leases == {}
+
+
+def test_a_lease_is_held_longer_while_its_case_is_open(bench):
+    bench.open_case(0)
+    before = bench.server.asked.count(("hold", "heart__t00"))
+    bench.pass_time(21 * 60)
+    assert bench.server.asked.count(("hold", "heart__t00")) == before + 1
+
+
+def test_a_case_that_another_holds_opens_to_look_at(bench, a_conflict):
+    bench.server.fails["hold"] = answers.OutOfDate("Bo holds this case until 9:00")
+    bench.open_case(0)
+    assert bench.session.desk.study.name == "heart"
+    assert "Bo holds this case" in bench.session.opening.state.sentence
+
+
+def test_phases_that_the_reader_marks_are_there_again(bench):
+    bench.open_local()
+    bench.session.opening.step(-1)
+    assert bench.scene.frame() == 4
+    bench.session.opening.mark_es()
+    bench.scene.go_to(1)
+    bench.session.opening.mark_ed()
+    bench.settle()
+    again = bench.restart()
+    again.open_local()
+    assert (again.session.opening.state.ed, again.session.opening.state.es) == (1, 4)
+    again.session.opening.go_to_es()
+    assert again.scene.frame() == 4
+
+
+def test_a_phase_that_nobody_knows_is_said(bench):
+    bench.open_local()
+    bench.session.opening.go_to_ed()
+    assert bench.problems[0].startswith("ED is not known.")
+
+
+@pytest.mark.parametrize("action", ["step", "go_to_ed", "mark_es", "restore_unsaved"])
+def test_without_a_study_every_button_says_so(bench, action):
+    arguments = (1,) if action == "step" else ()
+    getattr(bench.session.opening, action)(*arguments)
+    assert bench.problems == ["no study is open. Open one first."]
