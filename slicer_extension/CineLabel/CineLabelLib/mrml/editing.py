@@ -7,6 +7,7 @@ short-axis work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from CineLabelLib.shortaxis import NothingToDo
 EFFECTS = ("Paint", "Draw", "Erase", "Smoothing", "Margin", "Islands", "Fill between slices")
 """The segment editor's effects that the panel shows, in the order of its keys 1 to 7."""
 
-UNDO_STEPS = 30
+UNDO_STEPS = 20
 BRUSH_MM, SMALLEST_BRUSH_MM, LARGEST_BRUSH_MM = 8.0, 1.0, 60.0
 BRUSH_STEP = 1.25
 
@@ -59,7 +60,7 @@ class LogicHistory:
 
     def __init__(self, logic: Any) -> None:
         self._logic = logic
-        logic.SetMaximumNumberOfUndoStates(UNDO_STEPS)
+        logic.SetMaximumNumberOfUndoStates(UNDO_STEPS + 1)  # the newest is kept to redo to it
 
     def save(self) -> None:
         self._logic.SaveStateForUndo()
@@ -90,7 +91,7 @@ class WidgetHistory:
 
     def __init__(self, widget: Any, undo_button: Any, redo_button: Any) -> None:
         self._widget, self._undo, self._redo = widget, undo_button, redo_button
-        widget.setMaximumNumberOfUndoStates(UNDO_STEPS)
+        widget.setMaximumNumberOfUndoStates(UNDO_STEPS + 1)
 
     def save(self) -> None:
         self._widget.saveStateForUndo()
@@ -192,33 +193,31 @@ class Editing:
         return self._modify(structure, own, self._logic.ModificationModeRemove)
 
     def copy_slice(self, from_slice: int, to_slice: int, replace: bool = False) -> None:
-        self._put(shortaxis.copy_slice(self._labels(), from_slice, to_slice, replace=replace))
+        self._change(shortaxis.copy_slice, from_slice, to_slice, replace=replace)
 
     def copy_frame(self, from_frame: int, slice: int | None = None, replace: bool = False) -> None:
-        self._labels()
+        self._cine()
         other = self._scene.labels(from_frame)
-        self._put(shortaxis.copy_frame(self._labels(), other, slice, replace=replace))
+        self._change(shortaxis.copy_frame, other, slice, replace=replace)
 
     def clear_slice(self, slice: int) -> None:
-        self._put(shortaxis.clear_slice(self._labels(), slice))
+        self._change(shortaxis.clear_slice, slice)
 
     def fill_between(self, structure: Structure | None = None) -> None:
-        between = masks.morphological_between()
-        self._put(filling.fill_between(self._labels(), structure, between))
+        self._change(filling.fill_between, structure, masks.morphological_between())
 
     def smooth(self, structure: Structure | None = None, slice: int | None = None) -> None:
-        self._put(shortaxis.smooth(self._labels(), self._cine().grid.spacing, structure, slice))
+        self._change(shortaxis.smooth, self._cine().grid.spacing, structure, slice)
 
     def keep_largest(self, structure: Structure | None = None, slice: int | None = None) -> None:
-        self._put(shortaxis.keep_largest(self._labels(), structure, slice))
+        self._change(shortaxis.keep_largest, structure, slice)
 
     def grow(self, structure: Structure, by_mm: float, slice: int | None = None) -> None:
-        labels, spacing = self._labels(), self._cine().grid.spacing
-        after = shortaxis.grow(labels, spacing, structure, by_mm, slice, locked=self._locked)
-        self._put(after)
+        spacing = self._cine().grid.spacing
+        self._change(shortaxis.grow, spacing, structure, by_mm, slice, locked=self._locked)
 
     def close_muscle(self, slice: int | None = None) -> None:
-        self._put(shortaxis.close_muscle(self._labels(), slice))
+        self._change(shortaxis.close_muscle, slice)
 
     def scale_brush(self, larger: bool) -> float:
         """Make the brush one step larger or smaller; gives its new diameter in mm."""
@@ -251,9 +250,13 @@ class Editing:
         self._same_frame()
         return self._scene.labels(self._frame)
 
-    def _put(self, after: np.ndarray) -> None:
+    def _change(
+        self, operation: Callable[..., np.ndarray], *arguments: object, **options: object
+    ) -> None:
+        """Let the labels on screen be what an operation makes of them, as one step."""
         before = self._labels()
-        if (shortaxis.check(after, before.shape) == before).all():
+        after = shortaxis.check(operation(before, *arguments, **options), before.shape)
+        if (after == before).all():
             raise NothingToDo("this would change nothing in the frame")
         self._save()
         masks.write_changes(self._logic, before, after)
