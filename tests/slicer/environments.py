@@ -15,7 +15,9 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".slicer-core"
-REQUIREMENTS = Path(__file__).with_name("core") / "requirements.txt"
+TESTS = Path(__file__).with_name("core")
+REQUIREMENTS = TESTS / "requirements.txt"
+LIMIT_S = 900
 VERSIONS = ("5.11.0.6", "5.12.4.0", "5.13.31053.0")
 DEFAULT = "5.12.4.0"
 
@@ -62,6 +64,32 @@ def make(version: str) -> Path:
         _run(version, [str(python), "-c", "import slicer, vtk, numpy, SimpleITK"])
         stamp.write_text(wanted, encoding="utf-8")
     return python
+
+
+def run_pytest(version: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run tests of the folder `core` inside an environment, all when no file is named.
+
+    Args:
+        arguments: of pytest, files relative to that folder among them.
+        variables: of the environment, besides this program's.
+
+    Raises:
+        EnvironmentMissing: it cannot be made.
+        subprocess.TimeoutExpired: they hang.
+    """
+    command = (str(make(version)), "-m", "pytest", "-c", str(TESTS / "pytest.ini"))
+    return subprocess.run(
+        [*command, f"--confcutdir={TESTS}", *arguments],
+        cwd=TESTS,
+        env=clean_variables() | {"PYTHONDONTWRITEBYTECODE": "1"} | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=LIMIT_S,
+        check=False,
+    )
 
 
 def _run(version: str, command: Sequence[str]) -> None:

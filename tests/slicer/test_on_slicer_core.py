@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,29 +11,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import environments
 
-TESTS = Path(__file__).with_name("core")
-LIMIT_S = 900
-
 
 def run_tests(version: str, *arguments: str) -> None:
     """Run the tests inside an environment; what failed is shown as that pytest showed it."""
     try:
-        python = environments.make(version)
+        done = environments.run_pytest(version, *arguments)
     except environments.EnvironmentMissing as error:
         pytest.fail(str(error), pytrace=False)
-    command: Sequence[str] = (str(python), "-m", "pytest", "-c", str(TESTS / "pytest.ini"))
-    done = subprocess.run(
-        [*command, f"--confcutdir={TESTS}", *arguments, str(TESTS)],
-        cwd=TESTS,
-        env=environments.clean_variables() | {"PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=LIMIT_S,
-        check=False,
-    )
     if done.returncode:
         pytest.fail(f"slicer-core {version}, exit {done.returncode}\n{done.stdout}", pytrace=False)
 
