@@ -1,7 +1,7 @@
 """Pictures of the four slice views without a screen, by Slicer's own displayable managers.
 
-`python pictures.py image.nii.gz labels.nii.gz picture.png [frame]` photographs a study of files;
-it needs software OpenGL through EGL (Debian: libegl1 and libgl1-mesa-dri).
+`python pictures.py image.nii.gz labels.nii.gz entropy.nii.gz picture.jpg` photographs one frame.
+It needs software OpenGL through EGL (Debian: libegl1 and libgl1-mesa-dri).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-SIDE = 360
+SIDE = 260
 MANAGERS = ("vtkMRMLModelSliceDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D")
 NAMES = ("Base", "Mid", "Apex", "Slice")
 
@@ -77,7 +77,7 @@ class Camera:
         renderer.AddViewProp(image)
         text = vtk.vtkTextActor()
         text.SetPosition(8, 8)
-        text.GetTextProperty().SetFontSize(16)
+        text.GetTextProperty().SetFontSize(13)
         renderer.AddViewProp(text)
         window = vtk.vtkRenderWindow()
         window.SetOffScreenRendering(1)
@@ -123,58 +123,46 @@ class Camera:
         return np.flipud(vtk_to_numpy(pixels).reshape(SIDE, SIDE, 4)[..., :3])
 
 
-def write_png(picture: np.ndarray, path: Path) -> None:
+def write_jpeg(picture: np.ndarray, path: Path) -> None:
     """Write an (h, w, 3) uint8 picture."""
     height, width, _ = picture.shape
     image = vtk.vtkImageData()
     image.SetDimensions(width, height, 1)
     flat = np.ascontiguousarray(np.flipud(picture)).reshape(-1, 3)
     image.GetPointData().SetScalars(numpy_to_vtk(flat, deep=True))
-    writer = vtk.vtkPNGWriter()
+    writer = vtk.vtkJPEGWriter()
     writer.SetFileName(str(path))
-    writer.SetCompressionLevel(9)
+    writer.SetQuality(92)
     writer.SetInputData(image)
     writer.Write()
 
 
-def photograph(image: Path, labels: Path, path: Path, frame: int | None = None) -> None:
-    """Photograph a study of files, and beside it the same with a map of disagreement."""
+def photograph(image: Path, labels: Path, entropy: Path, path: Path) -> None:
+    """Photograph a frame of files: with its labels, and beside that with the members' doubt.
+
+    Args:
+        image, labels: NIfTI files of one frame.
+        entropy: NIfTI file on the same grid, nats a voxel, as `cinelabel segment` writes it.
+        path: JPEG to write.
+    """
     from CineLabelLib import nifti
     from CineLabelLib.mrml.scene import MrmlScene
 
     scene, study = MrmlScene(), nifti.read_study(image)
     camera = Camera(scene)
     scene.show(study)
-    known = nifti.read_labels(labels).voxels
-    known = known[..., None] if known.ndim == 3 else known
-    frame = (study.ed or 0) if frame is None else frame
-    scene.set_labels(frame, known[..., min(frame, known.shape[3] - 1)])
-    scene.go_to(frame)
+    scene.set_labels(0, nifti.read_labels(labels).voxels)
     scene.go_to_slice(scene.layout.slice("CineMid") + 1)
-    where = np.argwhere(scene.labels(frame)).mean(axis=0)
-    camera.zoom(2.0, study.grid.index_to_world(where))
+    heart = np.argwhere(scene.labels(0)).mean(axis=0)
+    camera.zoom(2.0, study.grid.index_to_world(heart))
     plain = camera.picture()
-    scene.show_disagreement(frame, disagreement_of(scene.labels(frame)))
-    write_png(np.hstack([plain, camera.picture()]), path)
+    doubt = nifti.read(entropy).voxels / np.log(4)
+    scene.show_disagreement(0, doubt.astype(np.float32))
+    write_jpeg(np.hstack([plain, camera.picture()]), path)
     scene.clear()
-
-
-def disagreement_of(labels: np.ndarray) -> np.ndarray:
-    """A made-up map: members disagree at the borders, most on one side of the heart."""
-    from scipy import ndimage
-
-    border = np.zeros(labels.shape, np.float32)
-    for value in (1, 2, 3):
-        near = [
-            ndimage.gaussian_filter(np.float32(labels[..., z] == value), 1.2)
-            for z in range(labels.shape[2])
-        ]
-        border = np.maximum(border, 4 * np.stack(near, -1) * (1 - np.stack(near, -1)))
-    side = np.linspace(0, 1, labels.shape[0], dtype=np.float32)[:, None, None]
-    return np.clip(border * side * 1.5, 0, 1)
 
 
 if __name__ == "__main__":
     os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
     sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "slicer_extension" / "CineLabel"))
-    photograph(*(Path(argument) for argument in sys.argv[1:4]), *(int(a) for a in sys.argv[4:5]))
+    photograph(*(Path(argument) for argument in sys.argv[1:5]))
