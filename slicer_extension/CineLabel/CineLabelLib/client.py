@@ -426,6 +426,7 @@ class Client:
                     self.address + path,
                     silence_s or self.timeouts.read_s,
                     max(0.0, end - time.monotonic()),
+                    self._follower,
                     **content,
                 )
                 if reply.status < 300:

@@ -39,21 +39,22 @@ class Reply:
 
 
 class _Exchange:
-    """A request under way: what came of it, and the connection that it goes through."""
+    """A request under way: what came of it, and the connection and socket it goes through."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_s: float) -> None:
+        self.silence_s = silence_s
         self.ended = threading.Event()
         self.given_up = False
         self.reply: Reply | None = None
         self.error: ServerError | None = None
         self.connection: Any = None
+        self.sock: Any = None
 
     def give_up(self) -> None:
         """Let it end soon, wherever it waits."""
         self.given_up = True
-        sock = getattr(self.connection, "sock", None)
-        if sock is not None:
-            with contextlib.suppress(Exception):  # it may be closed already, or closing
+        for sock in (self.sock, getattr(self.connection, "sock", None)):
+            with contextlib.suppress(Exception):  # there is none, or it is closed already
                 sock.shutdown(socket.SHUT_RDWR)
 
 
@@ -91,7 +92,7 @@ class Exchanges:
         url: str,
         silence_s: float,
         total_s: float,
-        follower: Follower | None = None,
+        follower: Follower | None,
         **content: Any,
     ) -> Reply:
         """Send a request and wait for the whole answer, whatever its status.
@@ -105,10 +106,11 @@ class Exchanges:
             ServerGone: nobody is there, or the connection broke off; TimedOut.
             Cancelled: the follower wished it.
         """
-        exchange, end = _Exchange(), time.monotonic() + total_s
+        exchange = _Exchange(min(silence_s, total_s))
+        end = time.monotonic() + total_s
         threading.Thread(
             target=self._run,
-            args=(exchange, method, url, min(silence_s, total_s), content),
+            args=(exchange, method, url, content),
             name="CineLabel request",
             daemon=True,
         ).start()
@@ -146,23 +148,21 @@ class Exchanges:
                     self._made.mount(scheme, self._transport or _adapter(self._note))
             return self._made
 
-    def _run(
-        self, exchange: _Exchange, method: str, url: str, silence_s: float, content: dict[str, Any]
-    ) -> None:
+    def _run(self, exchange: _Exchange, method: str, url: str, content: dict[str, Any]) -> None:
         self._here.exchange = exchange
         try:
             with self._session().request(
                 method,
                 url,
                 stream=True,
-                timeout=(self._connect_s, silence_s),
+                timeout=(self._connect_s, exchange.silence_s),
                 allow_redirects=False,
                 verify=self._verify,
                 **content,
             ) as response:
                 exchange.reply = Reply(response.status_code, response.headers, _body(response))
         except Exception as error:  # of many libraries; none may carry the request further
-            exchange.error = self._explained(error, silence_s)
+            exchange.error = self._explained(error, exchange.silence_s)
         finally:
             exchange.ended.set()
 
@@ -170,6 +170,9 @@ class Exchanges:
         """Remember which connection a request goes through; it stops if nobody waits for it."""
         exchange: _Exchange = self._here.exchange
         exchange.connection = connection
+        if connection.sock is not None:  # a connection may give its socket away later
+            exchange.sock = connection.sock
+            exchange.sock.settimeout(exchange.silence_s)  # urllib3 sends with that of connecting
         if exchange.given_up:
             raise ConnectionAbortedError
 
