@@ -79,8 +79,9 @@ class SliceLook:
 
 
 def worst_first(looks: Sequence[SliceLook]) -> tuple[int, ...]:
-    """The slices in the order in which they are worth a look."""
-    return tuple(each.index for each in sorted(looks, key=lambda each: -each.badness))
+    """The slices in the order in which they are worth a look, empty ones first."""
+    order = sorted(looks, key=lambda each: (-each.badness, each.edge_width_mm is not None))
+    return tuple(each.index for each in order)
 
 
 def look(study: CineStudy, frame: int | None = None) -> tuple[SliceLook, ...]:
@@ -111,10 +112,11 @@ def look_at(
     if shown.sum() >= 4:
         shifts[shown] = shifts_mm(some.mean(axis=3)[:, :, shown], spacing)
     pictures = thumbnails(here, spacing)
+    usual = (_median(contrasts[shown]), _median(widths[shown]))
     found = [
         _findings(
             (signals[k], contrasts[k], widths[k], float(np.linalg.norm(shifts[k]))),
-            (float(np.median(contrasts[shown])), float(np.median(widths[shown]))),
+            usual,
             limits,
         )
         for k in slices
@@ -145,7 +147,8 @@ def thumbnails(images: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     sides = [n * mm for n, mm in zip(images.shape, spacing, strict=False)]
     factors = [SIZE * mm / max(sides) for mm in spacing]
     blur = [max(0.0, 0.5 / factor - 0.5) for factor in factors]
-    small = ndimage.zoom(ndimage.gaussian_filter(grey, (*blur, 0)), (*factors, 1), order=1)
+    grey = ndimage.gaussian_filter(grey, (*blur, 0))
+    small = ndimage.zoom(grey, (*factors, 1), order=1, mode="nearest", grid_mode=True)
     small = small[:SIZE, :SIZE]
     square = np.zeros((SIZE, SIZE, images.shape[2]), np.uint8)
     x, y = ((SIZE - n) // 2 for n in small.shape[:2])
@@ -192,7 +195,8 @@ def shifts_mm(images: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
 
     Phase correlation (Kuglin and Hines 1975) of the edges of slices that are one and two apart
     gives their places by least squares; the course of the places is a parabola that a few slices
-    off it do not bend.
+    off it do not bend. The first and the last slice bend it more than others, so a shift of
+    theirs is underestimated.
     """
     edges = [
         np.hypot(*np.gradient(ndimage.gaussian_filter(images[:, :, k], 1.0)))
@@ -243,8 +247,12 @@ def _off_course(places: np.ndarray) -> np.ndarray:
     return off
 
 
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if values.size else 0.0
+
+
 def _share(values: np.ndarray) -> np.ndarray:
-    median = float(np.median(values))
+    median = _median(values)
     return values / median if median > 0 else np.zeros_like(values)
 
 
