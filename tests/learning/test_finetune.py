@@ -123,8 +123,8 @@ def test_held_out_patients_are_segmented_better_after_it(published):
 
 def test_the_result_tells_what_would_become_of_the_candidate_and_why(published):
     _, result, _ = published
-    assert result.outcome == "keep"
-    assert "2 patients held out, and a decision needs 3" in " ".join(result.reasons)
+    assert result.outcome == "reject"
+    assert "on the phantom cohort, more than 0.03" in " ".join(result.reasons)
 
 
 def test_the_candidate_replaces_the_fast_member_and_keeps_the_others_file_by_file(published):
