@@ -18,7 +18,7 @@ from CineLabelLib.study import CineStudy
 
 SIZE = 96
 """Pixels along a side of a thumbnail."""
-HEART_MM = 65.0
+HEART_MM = 75.0
 """Half the side of the square around the heart that is shown and looked at."""
 TOLD_FROM = 0.25
 """Badness from which a finding is put into words."""
@@ -172,8 +172,10 @@ def heart_box(frames: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, 
         x, y = (np.arange(n) * step for n, step in zip(moves.shape, steps, strict=True))
         away = (x[:, None] - x.mean()) ** 2 + (y[None] - y.mean()) ** 2
         moves *= np.exp(-away / (2 * 80.0**2))
-        best = np.unravel_index(int(moves.argmax()), moves.shape)
-        middle = [float(b * e) for b, e in zip(best, every, strict=True)]
+        moves[moves < 0.5 * moves.max()] = 0
+        if moves.any():
+            best = ndimage.center_of_mass(moves)
+            middle = [float(b * e) for b, e in zip(best, every, strict=True)]
     sides = [min(n, 2 * round(HEART_MM / mm)) for n, mm in zip(frames.shape, spacing, strict=False)]
     starts = [
         int(min(max(m - side // 2, 0), n - side))
