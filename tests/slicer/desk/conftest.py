@@ -77,6 +77,7 @@ class FakeScene:
     def __init__(self) -> None:
         self.frame_changed, self.slice_changed = Signal(), Signal()
         self.edited, self.closing = Signal(), Signal()
+        self.notes: tuple[str, ...] = ()
         self.edits = FakeEdits(self)
         self.notes: tuple[str, ...] = ()
         self.study: CineStudy | None = None

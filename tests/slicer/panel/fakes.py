@@ -115,6 +115,7 @@ class FakeScene:
     def __init__(self) -> None:
         self.frame_changed, self.slice_changed = Signal(), Signal()
         self.edited, self.closing = Signal(), Signal()
+        self.notes: tuple[str, ...] = ()
         self.study: CineStudy | None = None
         self.edits = FakeEdits(self)
         self._labels = np.zeros((0, 0, 0, 0), np.uint8)

@@ -80,6 +80,7 @@ class Scene(Protocol):
     slice_changed: Signal  # (slice)
     edited: Signal  # (frame) a person changed the labels of this frame, undo and redo included
     closing: Signal  # () the scene is about to be emptied; its labels can still be read
+    notes: tuple[str, ...]  # what a reader must know of how the study is shown, in sentences
     edits: Edits
 
     def show(self, study: CineStudy) -> None:
