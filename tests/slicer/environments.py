@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".slicer-core"
 TESTS = Path(__file__).with_name("core")
 REQUIREMENTS = TESTS / "requirements.txt"
-LIMIT_S = 900
+LIMIT_S = 1800
 VERSIONS = ("5.11.0.6", "5.12.4.0", "5.13.31053.0")
 DEFAULT = "5.12.4.0"
 
