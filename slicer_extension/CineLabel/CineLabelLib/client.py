@@ -431,7 +431,7 @@ class Client:
                 )
                 if reply.status < 300:
                     return reply
-                refuse(reply, self._exchanges.hidden)
+                refuse(reply)
             except ServerGone as error:
                 left = end - time.monotonic()
                 if wait_s is None or left <= wait_s or isinstance(error, TimedOut):

@@ -126,10 +126,6 @@ class Exchanges:
         assert exchange.reply is not None
         return exchange.reply
 
-    def hidden(self, text: str) -> str:
-        """A text without the token, should a server or a proxy give it back."""
-        return text if self._token is None else text.replace(self._token, "(token)")
-
     def close(self) -> None:
         """Close the connections that wait for a next request."""
         if self._made is not None:
@@ -160,7 +156,10 @@ class Exchanges:
                 verify=self._verify,
                 **content,
             ) as response:
-                exchange.reply = Reply(response.status_code, response.headers, _body(response))
+                status, body = response.status_code, _body(response)
+                if status >= 300 and self._token is not None:  # should somebody give it back
+                    body = body.replace(self._token.encode(), b"(token)")
+                exchange.reply = Reply(status, response.headers, body)
         except Exception as error:  # of many libraries; none may carry the request further
             exchange.error = self._explained(error, exchange.silence_s)
         finally:

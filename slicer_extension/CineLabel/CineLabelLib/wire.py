@@ -6,7 +6,7 @@ import email
 import ipaddress
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -146,12 +146,8 @@ def parts_of(reply: Reply) -> dict[str, bytes]:
     return found
 
 
-def refuse(reply: Reply, hidden: Callable[[str], str]) -> NoReturn:
-    """Raise the error that an answer tells of.
-
-    Args:
-        hidden: takes secrets out of a sentence.
-    """
+def refuse(reply: Reply) -> NoReturn:
+    """Raise the error that an answer tells of."""
     told = _told(reply)
     cause, status = str(told.get("cause", ""))[:40], reply.status
     if status == 409 and cause == "cancelled":
@@ -162,7 +158,7 @@ def refuse(reply: Reply, hidden: Callable[[str], str]) -> NoReturn:
         sentence, remedy = "the server sends to another address", "Enter that address yourself"
     detail = told.get("detail")
     if isinstance(detail, str) and detail.strip():
-        error = kind(hidden(detail[:LENGTH]), cause=cause, status=status)
+        error = kind(detail[:LENGTH], cause=cause, status=status)
     else:
         error = kind(f"{sentence} (HTTP {status})", remedy=remedy, cause=cause, status=status)
     if isinstance(error, OutOfDate):
