@@ -360,6 +360,11 @@ def test_the_panel_shows_effects_that_keep_to_the_three_segments(desk):
     assert widget.unorderedEffectsVisible is False
 
 
+@pytest.mark.parametrize("effect", ["Fill between slices", "Grow from seeds"])
+def test_no_effect_is_shown_whose_preview_outlives_its_frame(effect):
+    assert effect not in editing.EFFECTS
+
+
 def test_itk_and_distance_maps_fill_alike(shared_data):
     between = masks.morphological_between()
     assert between is not None

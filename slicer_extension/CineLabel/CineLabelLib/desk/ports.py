@@ -20,9 +20,21 @@ class Edits(Protocol):
 
     Each is one step of undo, raises CineLabelError with a sentence when it cannot be done, and
     makes the scene emit `edited` when it changed a voxel. `structure` None is all of them. A
-    neighbour is never eaten: only background and the structure itself change, except by
-    `copy_slice` and `copy_frame`, which replace what they name.
+    neighbour is never eaten while neighbours are locked: only background and the structure itself
+    change, except by `copy_slice` and `copy_frame`, which replace what they name.
     """
+
+    def lock(self, locked: bool) -> None:
+        """Lock the neighbours of what is painted or grown, or let them give way."""
+        ...
+
+    def scale_brush(self, larger: bool) -> float:
+        """Make the brush one step larger or smaller; gives its new diameter in mm."""
+        ...
+
+    def close_muscle(self, slice: int | None = None) -> None:
+        """Put muscle between cavities that touch, and into holes between cavity and muscle."""
+        ...
 
     def undo(self) -> None: ...
 

@@ -20,8 +20,13 @@ from CineLabelLib.mrml.seam import Seam
 from CineLabelLib.mrml.sequences import CineSequences
 from CineLabelLib.shortaxis import NothingToDo
 
-EFFECTS = ("Paint", "Draw", "Erase", "Smoothing", "Margin", "Islands", "Fill between slices")
-"""The segment editor's effects that the panel shows, in the order of its keys 1 to 7."""
+EFFECTS = ("Paint", "Draw", "Erase", "Smoothing", "Margin", "Islands")
+"""The segment editor's effects that the panel shows, in the order of its keys 1 to 6.
+
+"Fill between slices" and "Grow from seeds" are not among them: they keep a preview in a node of
+its own, which Apply would put onto whatever frame is on screen by then. `Editing.fill_between`
+fills at once, in one step.
+"""
 
 UNDO_STEPS = 20
 BRUSH_MM, SMALLEST_BRUSH_MM, LARGEST_BRUSH_MM = 8.0, 1.0, 60.0
