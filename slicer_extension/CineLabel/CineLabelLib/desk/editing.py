@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -33,7 +32,7 @@ class Editing(UseCase[EditingState]):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk, EditingState())
         self.confirm = Signal()
-        self._labels = np.zeros((0, 0, 0, 0), np.uint8)
+        self._labels = _empty((0, 0, 0, 0))
         self._before: dict[int, tuple[np.ndarray, Origin]] = {}
         self._unread: set[int] = set()
         self._unknown: dict[int, LabelError] = {}
@@ -42,7 +41,6 @@ class Editing(UseCase[EditingState]):
         self._records: LocalRecords | None = None
         self._answered: list[LocalRecords] = []
         self._autosaved: Counter[int] = Counter()
-        self._turn, self._writing = 0, threading.Lock()
         self._read, self._autosave = Every(desk.clock, READ_S), Every(desk.clock, AUTOSAVE_S)
         desk.scene.edited.connect(self._edited)
         desk.scene.frame_changed.connect(self._frame_changed)
@@ -54,7 +52,7 @@ class Editing(UseCase[EditingState]):
         """Begin with the study that is on screen, without labels."""
         study = self.desk.study
         shape = (0, 0, 0, 0) if study is None else study.voxels.shape
-        self._labels = np.zeros(shape, np.uint8)
+        self._labels = _empty(shape)
         for kept in (self._before, self._unread, self._unknown, self._models, self._counts):
             kept.clear()
         self._autosaved.clear()
@@ -93,13 +91,35 @@ class Editing(UseCase[EditingState]):
         return self._counts[frame]
 
     def put(self, frame: int, labels: np.ndarray, origin: Origin, model: str | None = None) -> None:
-        """Put labels (x, y, z) onto a frame; PERSON are edits of hers that were not saved yet.
+        """Put labels (x, y, z) onto a frame, see `put_all`."""
+        self.put_all({frame: labels}, origin, model)
+
+    def put_all(
+        self, labels: Mapping[int, np.ndarray], origin: Origin, model: str | None = None
+    ) -> None:
+        """Put labels (x, y, z) onto frames; PERSON are edits of hers that were not saved yet.
 
         Labels of a person that are replaced come back by `restore_frame`.
         """
+        for frame, own in labels.items():
+            self._put(frame, own, model)
+        these, state = frozenset(labels), self.state
+        edited = these if origin in (Origin.PERSON, Origin.SAVED) else frozenset()
+        unsaved = these if origin is Origin.PERSON else frozenset()
+        origins = tuple(origin if f in these else old for f, old in enumerate(state.origins))
+        self._set(
+            edited=state.edited - these | edited,
+            unsaved=state.unsaved - these | unsaved,
+            unsubmitted=state.unsubmitted - these | unsaved,
+            origins=origins,
+        )
+        for frame in labels:
+            self.desk.labels_changed.emit(frame)
+
+    def _put(self, frame: int, labels: np.ndarray, model: str | None) -> None:
         if frame in self._unread:
             self._take(frame)
-        hers = self._labels[..., frame].copy(), self.state.origins[frame]
+        hers = self._labels[..., frame].copy(order="F"), self.state.origins[frame]
         self.desk.scene.set_labels(frame, labels)
         self._labels[..., frame] = labels
         for kept in (self._before, self._unknown):
@@ -108,16 +128,6 @@ class Editing(UseCase[EditingState]):
             self._before[frame] = hers
         self._models[frame] = model
         self._counts[frame] += 1
-        this, state = frozenset({frame}), self.state
-        edited = this if origin in (Origin.PERSON, Origin.SAVED) else frozenset()
-        unsaved = this if origin is Origin.PERSON else frozenset()
-        self._set(
-            edited=state.edited - this | edited,
-            unsaved=state.unsaved - this | unsaved,
-            unsubmitted=state.unsubmitted - this | unsaved,
-            origins=self._with_origin(frame, origin),
-        )
-        self.desk.labels_changed.emit(frame)
 
     def submitted(self, frame: int, count: int) -> None:
         """A frame's labels, as they were after `count` edits, are in the outbox or further."""
@@ -140,13 +150,20 @@ class Editing(UseCase[EditingState]):
         """Keep unsaved edits where they are found when the study is opened again."""
         for frame in tuple(self._unread):
             self._take(frame)
-        study, unsaved, records = self.desk.study, self.state.unsaved, self._records
+        study, unsaved, records = self.desk.study, sorted(self.state.unsaved), self._records
         if study is None or records is None or not unsaved or self._autosaved == self._counts:
             return
-        self._turn += 1
-        with self._writing:
-            records.autosave(study, self._labels, sorted(unsaved), self.desk.reader)
+        reader = self.desk.reader
+        drawn = {frame: self._labels[..., frame].copy(order="F") for frame in unsaved}
         self._autosaved = self._counts.copy()
+
+        def write() -> None:
+            labels = _empty(study.voxels.shape)
+            for frame, own in drawn.items():
+                labels[..., frame] = own
+            records.autosave(study, labels, unsaved, reader)
+
+        self._write(write)
 
     def tick(self) -> None:
         edits = self.desk.scene.edits
@@ -156,7 +173,7 @@ class Editing(UseCase[EditingState]):
         if self._unread and self._read.due():
             self._take(min(self._unread))
         if self.state.unsaved and self._autosave.due():
-            self._autosave_beside()
+            self.autosave()
 
     # What a person asks for
 
@@ -226,7 +243,7 @@ class Editing(UseCase[EditingState]):
             raise InputError("nobody edited it since", where=f"frame {frame}")
         if frame in self._unread:
             self._take(frame)
-        hers = self._labels[..., frame].copy(), self.state.origins[frame]
+        hers = self._labels[..., frame].copy(order="F"), self.state.origins[frame]
         labels, origin = self._before[frame]
         self.put(frame, labels, origin, self._models.get(frame))
         self._before[frame] = hers
@@ -239,7 +256,7 @@ class Editing(UseCase[EditingState]):
             raise InputError("there is no folder to save in", where=study.name)
         for frame in range(study.n_frames):
             self.labels(frame)
-        labels, edited = self._labels.copy(), sorted(self.state.edited)
+        labels, edited = self._labels.copy(order="F"), sorted(self.state.edited)
         counts, reader = self._counts.copy(), self.desk.reader
         self._set(sentence="Saving.")
 
@@ -268,7 +285,8 @@ class Editing(UseCase[EditingState]):
         if self.desk.study is None:
             return
         if frame not in self._before:
-            self._before[frame] = self._labels[..., frame].copy(), self.state.origins[frame]
+            before = self._labels[..., frame].copy(order="F")
+            self._before[frame] = before, self.state.origins[frame]
         self._counts[frame] += 1
         if not self._unread:
             self._read.restart()
@@ -289,12 +307,10 @@ class Editing(UseCase[EditingState]):
             self._take(left)
         self._set(frame=frame)
 
+    @told
     def _closing(self) -> None:
-        """The scene goes away while its labels can still be read: nobody waits for a thread."""
-        try:
-            self.autosave()
-        except CineLabelError as error:
-            self.desk.problem.emit(str(error))
+        """The scene goes away; its labels can still be read."""
+        self.autosave()
 
     def _take(self, frame: int) -> None:
         """Read a frame's labels from the scene; a segment that is unknown is told once."""
@@ -311,39 +327,29 @@ class Editing(UseCase[EditingState]):
                 self.desk.problem.emit(str(error))
         self.desk.labels_changed.emit(frame)
 
-    def _autosave_beside(self) -> None:
-        study, records = self.desk.study, self._records
-        if study is None or records is None or self._autosaved == self._counts:
-            return
-        labels, unsaved = self._labels.copy(), sorted(self.state.unsaved)
-        self._autosaved, reader = self._counts.copy(), self.desk.reader
-        self._write_in_turn(lambda: records.autosave(study, labels, unsaved, reader))
-
     def _forget_autosave_if_saved(self) -> None:
         if self._records is None or self.state.unsaved:
             return
         forget = (self._records, *self._answered)
         self._answered.clear()
         self._autosaved.clear()
-        self._write_in_turn(lambda: [records.forget_autosave() for records in forget])
+        self._write(lambda: [records.forget_autosave() for records in forget])
 
-    def _write_in_turn(self, write: Callable[[], object]) -> None:
-        """Write in a thread, unless something newer is to be written by then."""
-        self._turn += 1
-        turn = self._turn
-
-        def in_turn(task: object) -> None:
-            with self._writing:
-                if turn == self._turn:
-                    write()
+    def _write(self, write: Callable[[], object]) -> None:
+        """Write in the thread of files, which does one after the other and ends what waits."""
 
         def failed(error: CineLabelError) -> None:
             self._autosaved.clear()
             self._set(sentence=str(error))
-            self.desk.problem.emit(str(error))
+            self.desk.tell(error)
 
-        self.desk.ask(in_turn, lambda _: None, failed, of_study=False, lane=Lane.FILES)
+        self.desk.ask(lambda task: write(), lambda _: None, failed, lane=Lane.FILES, of_study=False)
 
     def _with_origin(self, frame: int, origin: Origin) -> tuple[Origin, ...]:
         origins = self.state.origins
         return (*origins[:frame], origin, *origins[frame + 1 :])
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+    """No labels, each frame in one piece, its first axis the fastest as in files and in VTK."""
+    return np.zeros(shape, np.uint8, order="F")

@@ -22,7 +22,6 @@ from CineLabelLib.desk.base import Desk, UseCase, told
 from CineLabelLib.desk.editing import Editing
 from CineLabelLib.desk.states import Figure, MeasuringState, Surface
 
-FRAMES_A_TICK = 3
 HEIGHT_CM, WEIGHT_KG = (30.0, 250.0), (0.5, 400.0)
 
 ED, ES = "ED", "ES"
@@ -71,11 +70,10 @@ class Measuring(UseCase[MeasuringState]):
         self._study_changed()
 
     def tick(self) -> None:
-        """Measure some of the frames that changed; the figures follow when all are."""
+        """Measure a frame that changed; the figures follow when all are."""
         if not self._changed or self.desk.study is None:
             return
-        for _ in range(min(FRAMES_A_TICK, len(self._changed))):
-            self._measure_frame(self._changed.pop())
+        self._measure_frame(self._changed.pop())
         if not self._changed:
             self._measure()
 
@@ -145,8 +143,6 @@ class Measuring(UseCase[MeasuringState]):
         self._volumes = np.zeros((3, 0 if study is None else study.n_frames))
         self._gaps.clear()
         self._changed.clear()
-        if study is not None:
-            self._changed.update(range(study.n_frames))
         self._measure()
 
     def _measure_frame(self, frame: int) -> None:

@@ -129,8 +129,9 @@ class Opening(UseCase[OpeningState]):
         self.desk.opened()
         if self._unsaved is None:
             raise InputError("there are no unsaved edits of an earlier time")
-        for frame in self._unsaved.edited_frames:
-            self._editing.put(frame, self._unsaved.labels[..., frame], Origin.PERSON)
+        kept = self._unsaved
+        edits = {frame: kept.labels[..., frame] for frame in kept.edited_frames}
+        self._editing.put_all(edits, Origin.PERSON)
         self._answer()
 
     @told
@@ -255,8 +256,7 @@ class Opening(UseCase[OpeningState]):
         desk.study = None
         desk.scene.show(study)
         desk.study, desk.ed, desk.es = study, brought.ed, brought.es
-        self._records, self._unsaved = brought.records, brought.unsaved
-        self._offered = brought.offered
+        self._records, self._unsaved, self._offered = brought.records, None, None
         desk.home = client
         if client is not None and image is not None and holds:
             self._held = (client, image)
@@ -270,19 +270,33 @@ class Opening(UseCase[OpeningState]):
         self._state = OpeningState(cases=self.state.cases)
         self._set(
             study=study,
-            sentence=" ".join(s for s in (*sentences, *brought.notes) if s),
+            sentence=" ".join(s for s in (*sentences, *brought.notes, *desk.scene.notes) if s),
             image=image,
             reason=reason or None,
             slice=slice,
             ed=brought.ed,
             es=brought.es,
-            unsaved=_offer(brought.unsaved),
         )
         desk.study_changed.emit()
-        for labelled, labels in brought.labels.items():
-            self._editing.put(labelled, labels, Origin.SAVED)
+        self._editing.put_all(brought.labels, Origin.SAVED)
         self._editing.not_submitted(brought.mine)
+        self._look_for_unsaved(brought.records.folder)
         self.brought.emit(brought)
+
+    def _look_for_unsaved(self, folder: Path) -> None:
+        """Offer edits that were not saved; behind the autosave of the study before.
+
+        Records of their own know them, so that saving other edits does not forget them.
+        """
+        study, offered = self.desk.opened(), reading.LocalRecords(folder)
+
+        def found(kept: SavedLabels | None) -> None:
+            if kept is not None:
+                self._unsaved, self._offered = kept, offered
+                sentence = " ".join((self.state.sentence, *kept.notes))
+                self._set(unsaved=_offer(kept), sentence=sentence)
+
+        self.desk.ask(lambda task: offered.recover(study), found, lane=Lane.FILES)
 
     def _leave(self, but: str | None = None) -> None:
         """Keep the unsaved edits of the study on screen, and give its case back."""
@@ -343,9 +357,7 @@ def _hold(client: Client, image: str) -> str | None:
     return None
 
 
-def _offer(kept: SavedLabels | None) -> Unsaved | None:
-    if kept is None:
-        return None
+def _offer(kept: SavedLabels) -> Unsaved:
     frames = kept.edited_frames
     what = f"frame {frames[0]}" if len(frames) == 1 else f"{len(frames)} frames"
     return Unsaved(frames, f"Edits of {what} by {kept.who} of {kept.time} were not saved.")

@@ -37,8 +37,6 @@ class Brought:
         labels: of frames that somebody labelled, (x, y, z) uint8.
         mine: those of `labels` that this machine has and the server has not.
         versions: the server's newest label of each image, 0 for none.
-        unsaved: edits of an earlier time that were not saved, and `offered` the records that know
-            them; `records` forgets its own autosaves alone.
         notes: sentences for the reader.
     """
 
@@ -49,8 +47,6 @@ class Brought:
     labels: Mapping[int, np.ndarray]
     mine: frozenset[int] = frozenset()
     versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    unsaved: SavedLabels | None = None
-    offered: LocalRecords | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -135,17 +131,14 @@ def _with_records(
 ) -> Brought:
     """With what this machine kept: newer than the server's labels it counts, older it does not."""
     home, notes, mine = folder_for(folder, study), list(study.notes), set()
-    records, offered = LocalRecords(home), LocalRecords(home)
+    records = LocalRecords(home)
     saved = _tried(lambda: records.latest_labels(study), notes)
-    unsaved = _tried(lambda: offered.recover(study), notes)
     if saved is not None:
         notes += saved.notes
         for frame in saved.edited_frames:
             if frame not in labels or _is_later(saved.time, times.get(frame, "")):
                 labels[frame] = saved.labels[..., frame]
                 mine.add(frame)
-    if unsaved is not None:
-        notes += unsaved.notes
     notes += _of_other_images(home)
     ed, es = _phases(records, study)
     return Brought(
@@ -156,8 +149,6 @@ def _with_records(
         labels,
         frozenset(mine),
         versions,
-        unsaved,
-        offered if unsaved is not None else None,
         tuple(notes),
     )
 

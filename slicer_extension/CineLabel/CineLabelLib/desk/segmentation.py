@@ -161,11 +161,10 @@ class Segmentation(UseCase[SegmentationState]):
         edited = self._editing.state.edited
         model = next(iter(found.answers.values())).model
         self._uncertainty = found.uncertainty
-        for frame, labels in found.labels.items():
-            if frame in edited:
-                self._withheld[frame] = (labels, model)
-            else:
-                self._editing.put(frame, labels, Origin.MODEL, model)
+        free = {frame: labels for frame, labels in found.labels.items() if frame not in edited}
+        withheld = {f: (labels, model) for f, labels in found.labels.items() if f in edited}
+        self._withheld.update(withheld)
+        self._editing.put_all(free, Origin.MODEL, model)
         whole = found.answers.get(None)
         if whole is not None and (self.desk.ed is None or self.desk.es is None):
             ed = whole.ed if self.desk.ed is None else self.desk.ed
