@@ -51,6 +51,27 @@ def test_a_deleted_segment_leaves_the_values_of_the_others(
     assert np.array_equal(scene.labels(0), np.where(labels == structure.value, 0, labels))
 
 
+def test_values_never_permute_when_labels_are_read_between_deleting_and_drawing(
+    scene: MrmlScene,
+) -> None:
+    labels = labels_of()
+    scene.show(study_of())
+    scene.set_labels(0, labels)
+    segmentation = scene.cine.segmentation.GetSegmentation()
+    for order in permutations(STRUCTURES):
+        expected = labels.copy()
+        for structure in order:
+            segmentation.RemoveSegment(structure.name)
+            expected[labels == structure.value] = 0
+            assert np.array_equal(scene.labels(0), expected)
+        for structure in order:
+            segmentation.AddEmptySegment(structure.name, structure.name)
+            assert np.array_equal(scene.labels(0), expected)
+            draw(scene, structure.name, labels == structure.value)
+            expected[labels == structure.value] = structure.value
+            assert np.array_equal(scene.labels(0), expected)
+
+
 def test_a_deleted_segment_is_there_again_and_empty_when_the_frame_comes_back(
     scene: MrmlScene,
 ) -> None:
@@ -115,6 +136,15 @@ def test_a_fourth_segment_is_refused_by_name_and_the_frame_is_kept(scene: MrmlSc
     assert segmentation.GetSegment("Segment_1") is not None
     segmentation.RemoveSegment("Segment_1")
     assert np.array_equal(scene.labels(0), labels)
+
+
+def test_a_second_segment_of_the_same_name_is_refused_as_that(scene: MrmlScene) -> None:
+    scene.show(study_of())
+    scene.set_labels(0, labels_of())
+    scene.cine.segmentation.GetSegmentation().AddEmptySegment("Segment_1", "LV")
+    with pytest.raises(LabelError, match="a second segment is called LV"):
+        scene.labels(0)
+    assert np.array_equal(scene.labels(0, strict=False), labels_of())
 
 
 def test_labels_put_onto_a_frame_leave_a_fourth_segment_where_it_is(scene: MrmlScene) -> None:

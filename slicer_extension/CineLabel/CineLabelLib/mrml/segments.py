@@ -147,17 +147,9 @@ class LabelReader:
         self._logic = seam.segmentations
         self._grid = grid
         self._scene = slicer.vtkMRMLScene()
-        self._table = self._add("vtkMRMLColorTableNode")
-        self._table.SetTypeToUser()
-        self._table.SetNumberOfColors(len(STRUCTURES) + 1)
-        self._table.SetColor(BACKGROUND, "background", 0, 0, 0, 0)
-        for structure in STRUCTURES:
-            colour = (channel / 255 for channel in structure.colour)
-            self._table.SetColor(structure.value, structure.name, *colour, 1)
         self._labelmap = self._add("vtkMRMLLabelMapVolumeNode")
-        display = self._add("vtkMRMLLabelMapVolumeDisplayNode")
-        display.SetAndObserveColorNodeID(self._table.GetID())
-        self._labelmap.SetAndObserveDisplayNodeID(display.GetID())
+        self._display = self._add("vtkMRMLLabelMapVolumeDisplayNode")
+        self._labelmap.SetAndObserveDisplayNodeID(self._display.GetID())
         self._reference = self._add("vtkMRMLScalarVolumeNode")
         volumes.fill(self._reference, np.zeros(grid.shape, np.uint8), grid.affine)
 
@@ -198,19 +190,39 @@ class LabelReader:
                 )
             owner[here] = _NAMES.index(name) + 1
 
+    def _new_table(self) -> Any:
+        """A colour table with the canonical values, in place of the one before.
+
+        An export writes into its table: it takes out the names that it did not need, and one that
+        comes back later would be given another value.
+        """
+        old, table = self._display.GetColorNode(), self._add("vtkMRMLColorTableNode")
+        table.SetTypeToUser()
+        table.SetNumberOfColors(len(STRUCTURES) + 1)
+        table.SetColor(BACKGROUND, "background", 0, 0, 0, 0)
+        for structure in STRUCTURES:
+            colour = (channel / 255 for channel in structure.colour)
+            table.SetColor(structure.value, structure.name, *colour, 1)
+        self._display.SetAndObserveColorNodeID(table.GetID())
+        if old is not None:
+            self._scene.RemoveNode(old)
+        return table
+
     def _export(self, node: Any, names: list[str], where: object) -> np.ndarray:
         if not names:  # an id that is not there ends the whole application
             return np.zeros(self._grid.shape, np.uint8)
+        table = self._new_table()
         done = self._logic.ExportSegmentsToLabelmapNode(
             node,
             names,
             self._labelmap,
             self._reference,
             slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY,
-            self._table,
+            table,
         )
-        if not done:
-            raise LabelError("Slicer could not export the segments", where=where)
+        used = [table.GetColorName(_NAMES.index(name) + 1) for name in names]
+        if not done or used != names:
+            raise LabelError("Slicer could not export the segments with their values", where=where)
         self._grid.require_equal(volumes.grid_of(self._labelmap), f"{where}, as exported")
         return voxels_as_labels(self._labelmap.GetImageData())
 
