@@ -123,8 +123,10 @@ def require_known(segmentation: Any, where: object) -> None:
         identifier = segmentation.GetNthSegmentID(index)
         name = segmentation.GetNthSegment(index).GetName()
         if identifier not in _NAMES:
+            none = f"the segment {name!r} is none of {', '.join(_NAMES)}"
+            second = f"a second segment is called {name}, besides the study's own"
             raise LabelError(
-                f"the segment {name!r} is none of {', '.join(_NAMES)}",
+                second if name in _NAMES else none,
                 where=where,
                 remedy="Delete it, or put its voxels into one of them; nothing else was changed",
             )
