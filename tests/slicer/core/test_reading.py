@@ -46,7 +46,7 @@ def is_labelled_on_its_grid(scene: MrmlScene, study: CineStudy) -> None:
     assert np.array_equal(scene.labels(study.n_frames - 1), labels)
 
 
-@pytest.mark.parametrize("name", ["SC-HF-I-1", "SC-HF-I-4"])
+@pytest.mark.parametrize("name", [pytest.param("SC-HF-I-1", marks=pytest.mark.slow), "SC-HF-I-4"])
 def test_a_dicom_cine_is_shown_and_labelled(scene: MrmlScene, shared_data: Path, name: str) -> None:
     study = dicom.read_study(shared_data / "sunnybrook" / name / "dicom")
     assert study.n_frames > 10
@@ -54,6 +54,7 @@ def test_a_dicom_cine_is_shown_and_labelled(scene: MrmlScene, shared_data: Path,
     is_labelled_on_its_grid(scene, study)
 
 
+@pytest.mark.slow
 def test_images_of_real_patients_are_shown_and_labelled_left_handed_ones_too(
     scene: MrmlScene, shared_data: Path
 ) -> None:
