@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from CineLabelLib.client import Client
     from CineLabelLib.work import Workers
 
+CLOSING_S = 10.0
+"""How long closing waits for what is being saved; requests are given up at once."""
+
 
 class Session:
     """One reader at one desk.
@@ -86,4 +89,4 @@ class Session:
     def close(self) -> None:
         """Save unsaved edits where they are found again, let the case go, end the threads."""
         self.opening.close_study()
-        self.desk.workers.close(2.0)
+        self.desk.workers.close(CLOSING_S)

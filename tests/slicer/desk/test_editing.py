@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from CineLabelLib.core.labels import LV
 from CineLabelLib.desk.states import Origin
 from CineLabelLib.shortaxis import AlreadyLabelled
@@ -215,16 +214,12 @@ def test_there_is_no_slice_beyond_the_ends(bench):
     assert bench.problems == ["slice 0: there is no slice on that side."]
 
 
-@pytest.mark.parametrize("yes", [True, False])
-def test_labels_are_replaced_by_a_copy_only_when_the_reader_says_so(bench, yes):
+def test_labels_are_replaced_by_a_copy_only_when_the_reader_says_so(bench):
     bench.open_local()
     bench.scene.go_to_slice(1)
     bench.scene.edits.fails = AlreadyLabelled((1,), "a copy")
-    asked = []
-    bench.session.editing.confirm.connect(lambda text, go_on: asked.append((text, go_on)))
     bench.session.editing.copy_from_slice(1)
-    assert len(asked) == 1
-    assert not bench.problems
-    if yes:
-        asked[0][1]()
-    assert (("copy_slice", 2, 1, True) in bench.scene.edits.calls) is yes
+    assert "Confirm it, or clear them first." in bench.problems[0]
+    bench.session.editing.copy_from_slice(1, replace=True)
+    assert bench.scene.edits.calls[-1] == ("copy_slice", 2, 1, True)
+    assert len(bench.problems) == 1

@@ -12,8 +12,6 @@ from CineLabelLib.core.labels import Structure
 from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
 from CineLabelLib.desk.states import EditingState, Origin
 from CineLabelLib.records import LocalRecords
-from CineLabelLib.shortaxis import AlreadyLabelled
-from CineLabelLib.signals import Signal
 
 READ_S = 0.2
 """How soon after an edit the labels are read from the scene; painting edits many times a second."""
@@ -23,15 +21,10 @@ AUTOSAVE_S = 10.0
 
 
 class Editing(UseCase[EditingState]):
-    """Keeps the labels of all frames as the scene has them, and what a person did to them.
-
-    Attributes:
-        confirm: (sentence, go_on) labels would be replaced; call `go_on` if the reader says so.
-    """
+    """Keeps the labels of all frames as the scene has them, and what a person did to them."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk, EditingState())
-        self.confirm = Signal()
         self._labels = _empty((0, 0, 0, 0))
         self._before: dict[int, tuple[np.ndarray, Origin]] = {}
         self._unread: set[int] = set()
@@ -191,20 +184,14 @@ class Editing(UseCase[EditingState]):
         here = self.desk.scene.slice()
         if not 0 <= here + offset < self.desk.opened().voxels.shape[2]:
             raise InputError("there is no slice on that side", where=f"slice {here}")
-        try:
-            self.desk.scene.edits.copy_slice(here + offset, here, replace)
-        except AlreadyLabelled as error:
-            self.confirm.emit(str(error), lambda: self.copy_from_slice(offset, True))
+        self.desk.scene.edits.copy_slice(here + offset, here, replace)
 
     @told
     def copy_from_frame(self, offset: int, whole: bool = False, replace: bool = False) -> None:
         """Give the slice on screen, or the frame, the labels of the frame before or after."""
         scene = self.desk.scene
         other = (scene.frame() + offset) % self.desk.opened().voxels.shape[3]
-        try:
-            scene.edits.copy_frame(other, None if whole else scene.slice(), replace)
-        except AlreadyLabelled as error:
-            self.confirm.emit(str(error), lambda: self.copy_from_frame(offset, whole, True))
+        scene.edits.copy_frame(other, None if whole else scene.slice(), replace)
 
     @told
     def clear_slice(self) -> None:
@@ -333,9 +320,14 @@ class Editing(UseCase[EditingState]):
         forget = (self._records, *self._answered)
         self._answered.clear()
         self._autosaved.clear()
-        self._write(lambda: [records.forget_autosave() for records in forget])
 
-    def _write(self, write: Callable[[], object]) -> None:
+        def write() -> None:
+            for records in forget:
+                records.forget_autosave()
+
+        self._write(write)
+
+    def _write(self, write: Callable[[], None]) -> None:
         """Write in the thread of files, which does one after the other and ends what waits."""
 
         def failed(error: CineLabelError) -> None:
