@@ -85,7 +85,7 @@ class Reader:
         settings = qt.QSettings(str(scratch / "settings.ini"), qt.QSettings.IniFormat)
         self.panel = widget.Panel(session, MODULE / "Resources", None, settings)
         self.session = session
-        self.panel.widget.resize(WIDTH, 1000)
+        self.panel.widget.resize(WIDTH, 800)
         self.panel.widget.show()
 
     def work(self) -> None:
@@ -142,7 +142,7 @@ class Reader:
         panel.learn.ui.submitEditedButton.click()
         self.settle()
         panel.learn.ui.figureBox.setCurrentIndex(1)
-        session.training.refresh()
+        session.training.fetch_figure("losses.png")
         self.settle()
         self.shoot("learn")
         self.shoot_whole()

@@ -106,7 +106,8 @@ class Bench:
         self.settle()
 
     def settle(self) -> None:
-        """Until nothing is under way."""
+        """Until nothing is under way; the panel has had a turn in any case."""
+        self.panel.session.tick()
         workers = self.panel.session.desk.workers
         lanes = (workers.work, workers.watch, workers.files)
         self.wait(lambda: not any(lane.busy for lane in lanes), "the end of the work")

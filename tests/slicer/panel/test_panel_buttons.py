@@ -1,4 +1,4 @@
-"""Every button of the panel: what it does, when it cannot work and why, and that it never blocks."""
+"""Every button of the panel: what it does, why it cannot work, and that it never blocks."""
 
 from __future__ import annotations
 
@@ -289,14 +289,19 @@ PATHS: dict[tuple[str, str], tuple[Callable[[Any], None], Callable[[Any], object
         ),
         lambda b: b.asked.saved.is_file(),
     ),
-    ("learn", "submitFrameButton"): (edited, lambda b: b.server.submitted[0].frame == 1),
+    ("learn", "submitFrameButton"): (
+        edited,
+        lambda b: [s.frame for s in b.server.submitted] == [1],
+    ),
     ("learn", "submitEditedButton"): (edited, lambda b: b.server.versions == [0, 1, 0, 0]),
     ("learn", "theirsButton"): (refused, lambda b: b.scene.beside.get(1) is not None),
-    ("learn", "overButton"): (seen, lambda b: b.server.submitted[-1].base_version == 3),
+    ("learn", "overButton"): (seen, lambda b: [s.base_version for s in b.server.submitted] == [3]),
     ("learn", "keepMineButton"): (
         refused,
-        lambda b: not b.panel.learn.ui.conflictFrame.isVisible()
-        and b.panel.session.submitting.state.waiting,
+        lambda b: (
+            not b.panel.learn.ui.conflictFrame.isVisible()
+            and b.panel.session.submitting.state.waiting
+        ),
     ),
     ("learn", "sendButton"): (waiting, lambda b: len(b.server.submitted) == 1),
     ("learn", "openMineButton"): (waiting, lambda b: not here(b)[DISC].any()),
@@ -368,7 +373,7 @@ def test_without_server_and_study_only_what_can_work_is_enabled(bench: Any) -> N
         name
         for section in SECTIONS
         for name, widget in vars(getattr(bench.panel, section).ui).items()
-        if name.endswith("Button") and widget.isEnabled() and not widget.isHidden()
+        if name.endswith("Button") and widget.isEnabled() and widget.isVisibleTo(bench.panel.widget)
     }
     assert enabled == {"connectButton", "openFileButton", "openFolderButton"}
 

@@ -32,7 +32,7 @@ class BreathHoldsSection(Section):
         ui, review = self.ui, self.session.review
         self._icons: dict[int, tuple[np.ndarray, Any]] = {}
         ui.holdsTable.setIconSize(qt.QSize(THUMBNAIL, THUMBNAIL))
-        columns(ui.holdsTable, (84, 56, 52, None, 96))
+        columns(ui.holdsTable, (92, 62, 62, None, 98))
         for button, action in (
             (ui.acceptButton, Action.ACCEPT),
             (ui.repeatButton, Action.REPEAT),

@@ -68,10 +68,14 @@ class Section:
 
     def allow(self, button: Any, *why_not: str | None) -> None:
         """Enable a button, or disable it with the first reason as its tooltip."""
-        help_of = self._help.setdefault(button, value(button, "toolTip"))
+        help_of = self.help_of(button)
         reason = next((why for why in why_not if why), None)
         button.setEnabled(reason is None)
         button.setToolTip(help_of if reason is None else reason)
+
+    def help_of(self, button: Any) -> str:
+        """What a button does, as its tooltip says while it can work."""
+        return self._help.setdefault(button, value(button, "toolTip"))
 
     def press(self, button: Any) -> None:
         """Press a button for a key; where it cannot work the reader is told why."""
@@ -82,7 +86,7 @@ class Section:
 
     def name_key(self, button: Any, key: str) -> None:
         """Tell in a button's tooltip which key does the same."""
-        help_of = self._help.setdefault(button, value(button, "toolTip"))
+        help_of = self.help_of(button)
         self._help[button] = f"{help_of} ({key})"
         if value(button, "toolTip") == help_of:
             button.setToolTip(self._help[button])

@@ -129,10 +129,11 @@ def _course(course: Course) -> str:
     parts = []
     if course.learned_from:
         told = course.learned_from.items()
-        parts.append("learns from " + ", ".join(f"{n} {what}" for what, n in told))
+        learned = "It learned from" if course.has_ended else "It learns from"
+        parts.append(f"{learned} " + ", ".join(f"{n} {what}" for what, n in told))
     if course.loss is not None and not course.has_ended:
         parts.append(f"loss {course.loss:.3f}")
-    return "; ".join(parts)
+    return "".join(f"{part}. " for part in parts).strip()
 
 
 def _version(version: ModelVersion, models: Models) -> tuple[str, str, str]:

@@ -25,7 +25,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self.calls: list[tuple[str, tuple[object, ...]]] = []
         self.setMinimumHeight(64)
         layout = QtWidgets.QVBoxLayout(self)
-        label = QtWidgets.QLabel("Slicer's segment editor", self)
+        label = QtWidgets.QLabel("(Slicer's own segment editor: paint, draw, erase ...)", self)
         label.setEnabled(False)
         layout.addWidget(label)
 
