@@ -37,6 +37,7 @@ class Desk:
 
     Attributes:
         client: of the server; None while none is connected.
+        role: of the reader at that server; None where nothing is known.
         study: on screen; None while none is open.
         home: the server that the study is a case of; None for one of this machine.
         ed, es: its phases; None while not known.
@@ -54,6 +55,7 @@ class Desk:
         self.scene, self.workers, self.folder = scene, workers, folder
         self.clock, self.reader = clock, reader
         self.client: Client | None = None
+        self.role: str | None = None
         self.study: CineStudy | None = None
         self.home: Client | None = None
         self.ed: int | None = None

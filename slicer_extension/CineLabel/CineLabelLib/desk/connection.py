@@ -41,7 +41,7 @@ class Connection(UseCase[ConnectionState]):
         self._set(link=Link.CONNECTING, address=address, sentence=f"Connecting to {address}.")
 
         def connected(facts: dict[str, Any]) -> None:
-            self.desk.client = client
+            self.desk.client, self.desk.role = client, facts["role"]
             self._set(link=Link.CONNECTED, sentence=_sentence(facts), **facts)
             self.desk.client_changed.emit()
             self.desk.server_back.emit()
@@ -59,7 +59,7 @@ class Connection(UseCase[ConnectionState]):
             self._task.cancel()
             self._task = None
         if self.desk.client is not None:
-            self.desk.client = None
+            self.desk.client = self.desk.role = None
             self.desk.client_changed.emit()
         self._state = ConnectionState()
         self._set()

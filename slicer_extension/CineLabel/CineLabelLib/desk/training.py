@@ -109,16 +109,15 @@ class Training(UseCase[TrainingState]):
     def _refresh(self, failed: Callable[[CineLabelError], None]) -> None:
         client, self._asking = self.desk.connected(), True
 
-        def told_of(found: tuple[Course | None, Models, bool]) -> None:
+        def told_of(found: tuple[Course | None, Models]) -> None:
             self._asking = False
             self._poll.restart()
-            course, models, may = found
+            course, models = found
             before = self.state.course
             same = before is not None and course is not None and before.job == course.job
             self._set(
                 course=course,
                 models=models,
-                may=may,
                 running=course is not None and not course.has_ended,
                 figures=self.state.figures if same else MappingProxyType({}),
                 sentence=sentence_of(course),
@@ -129,10 +128,7 @@ class Training(UseCase[TrainingState]):
             self._poll.restart()
             failed(error)
 
-        def ask(ours: Client) -> tuple[Course | None, Models, bool]:
-            return ours.training(), ours.models(), ours.check_token().role == "admin"
-
-        self._ask(ask, told_of, not_told, client)
+        self._ask(lambda ours: (ours.training(), ours.models()), told_of, not_told, client)
 
     def _ask(
         self,
@@ -155,7 +151,7 @@ class Training(UseCase[TrainingState]):
 
     def _client_changed(self) -> None:
         self._asking = False
-        self._state = TrainingState()
+        self._state = TrainingState(may=self.desk.role == "admin")
         self._set()
         if self.desk.client is not None:
             self._refresh(self.desk.tell)
