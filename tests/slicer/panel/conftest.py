@@ -91,6 +91,7 @@ class Bench:
         ui.addressEdit.setText("http://127.0.0.1:8000")
         self.press(ui.connectButton)
         self.wait(lambda: ui.linkLabel.text() == "connected", "the connection")
+        self.settle()
 
     def open_case(self) -> None:
         """Connect, and open what the server gives next."""

@@ -187,13 +187,15 @@ def test_the_row_of_the_slice_on_screen_is_selected_and_a_row_goes_to_its_slice(
 
 def test_a_picture_is_turned_as_the_views_show_it() -> None:
     from CineLabelLib.core.grid import Grid
-    from CineLabelLib.panel.pictures import as_viewed
+    from CineLabelLib.planes import as_viewed
 
     grey = np.arange(6, dtype=np.uint8).reshape(3, 2)
     to_left_and_back = Grid((3, 2, 1), np.diag([-1.0, -1.0, 8.0, 1.0]))
     to_right_and_front = Grid((3, 2, 1), np.diag([1.0, 1.0, 8.0, 1.0]))
     assert (as_viewed(grey, to_left_and_back) == grey).all()
     assert (as_viewed(grey, to_right_and_front) == grey[::-1, ::-1]).all()
+    turned = np.array([[0, -1.0, 0, 0], [0, 0, 8.0, 0], [-1.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    assert (as_viewed(grey, Grid((3, 2, 1), turned)) == grey.T).all()
 
 
 def test_a_scene_that_closes_loses_no_edit_and_says_so(bench: Any) -> None:

@@ -14,6 +14,7 @@ from CineLabelLib.core.grid import Grid
 from CineLabelLib.core.labels import LV
 from CineLabelLib.mrml import volumes
 from CineLabelLib.mrml.seam import Seam
+from CineLabelLib.planes import plane_axes
 
 LAYOUT_ID = 7301
 LEVELS = ("CineBase", "CineMid", "CineApex")
@@ -22,9 +23,6 @@ CURRENT = "CineSlice"
 FRACTIONS = (0.2, 0.5, 0.8)
 # From base to apex the heart points left, forward and down: in RAS+.
 _TO_APEX = np.array([-1.0, 1.0, -1.0])
-# Of a short-axis view: right is the patient's left and back, up is the head and the front.
-_RIGHT, _UP = np.array([-1.0, -1.0, 0.0]) / 2**0.5, np.array([0.0, 1.0, 2.0]) / 5**0.5
-_QUARTER_TURN = 0.5
 _VIEWS = {LEVELS[0]: "Base", LEVELS[1]: "Mid", LEVELS[2]: "Apex", CURRENT: "Slice"}
 
 
@@ -41,24 +39,6 @@ def layout_xml() -> str:
         f'<item><layout type="horizontal">{a}{b}</layout></item>' for a, b in (views[:2], views[2:])
     ]
     return f'<layout type="vertical" split="true">{"".join(rows)}</layout>'
-
-
-def plane_axes(grid: Grid) -> np.ndarray:
-    """(3, 3) directions in RAS+ of a view's right, up and depth, one a column.
-
-    Right and up are the image's own two axes, turned about so that the right ventricle lies left
-    and the front wall above; they change places only where a stack was acquired a quarter turn
-    off. Depth follows the slice numbers.
-    """
-    i, j = grid.columns[:, 0], grid.columns[:, 1]
-    as_acquired = abs(i @ _RIGHT) + abs(j @ _UP)
-    turned = abs(j @ _RIGHT) + abs(i @ _UP)
-    right, up = (j, i) if turned > as_acquired + _QUARTER_TURN else (i, j)
-    up = up - right * (right @ up)
-    up = up / np.linalg.norm(up)
-    right = right if right @ _RIGHT >= 0 else -right
-    up = up if up @ _UP >= 0 else -up
-    return np.stack([right, up, grid.normal], axis=1)
 
 
 def levels_of(grid: Grid, labels: np.ndarray | None = None) -> tuple[int, int, int]:

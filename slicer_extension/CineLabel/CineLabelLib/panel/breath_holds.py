@@ -9,8 +9,9 @@ import qt
 
 from CineLabelLib.core.review import Action, Decision, MotionGrade
 from CineLabelLib.desk.states import ReviewState, SliceRow
-from CineLabelLib.panel.pictures import as_viewed, thumbnail
+from CineLabelLib.panel.pictures import thumbnail
 from CineLabelLib.panel.section import Section, Tools, calls, columns, put, say, value
+from CineLabelLib.planes import as_viewed
 
 THUMBNAIL = 56
 """Side of a thumbnail, pixels."""

@@ -7,24 +7,11 @@ from typing import Any
 import numpy as np
 import qt
 
-from CineLabelLib.core.grid import Grid
 from CineLabelLib.core.labels import LV, MYO, RV
 from CineLabelLib.desk.states import MeasuringState
 
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 22, 34
 """Margins round the curves, pixels."""
-
-
-def as_viewed(grey: np.ndarray, grid: Grid) -> np.ndarray:
-    """(x, y) turned as the slice views show it: the patient's left to the right, front or head up.
-
-    The views are set in `mrml/layout.py`; the first axis goes to the right here, the second down.
-    """
-    right, up = grid.columns[:, 0], grid.columns[:, 1]
-    x, y = int(np.abs(right).argmax()), int(np.abs(up).argmax())
-    if right[x] > 0:
-        grey = grey[::-1]
-    return grey if up[y] * (-1.0, 1.0, 1.0)[y] < 0 else grey[:, ::-1]
 
 
 def thumbnail(grey: np.ndarray) -> Any:
