@@ -122,7 +122,7 @@ def test_imports_go_one_way(path):
     if own in LOW:
         allowed = LOW
     elif own == "mrml":
-        allowed = LOW | {"mrml", "shortaxis", "filling"}
+        allowed = LOW | {"mrml", "shortaxis", "filling", "planes"}
     elif own == "desk":
         allowed = PARTS - WINDOW - {"mrml", "session", "panel"}
     elif own == "session":
