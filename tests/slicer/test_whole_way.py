@@ -8,6 +8,7 @@ store by the server's own library and compared with what was on screen.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +40,7 @@ REAL = {
     "H1N8S6": DATA / "mnms" / "H1N8S6" / "H1N8S6_sa_ED.nii.gz",
     "C8O0P2": DATA / "mnms" / "C8O0P2" / "C8O0P2_sa_ED.nii.gz",
 }
-TESTS = ("test_whole_way.py", "test_worst_day.py")
+TESTS = ("test_whole_way.py", "test_worst_day.py", "test_learning.py")
 SMALL = 8
 """Small studies, one for each test that spoils one."""
 
@@ -82,6 +83,19 @@ def settings_for(folder: Path, **changes: object) -> ServerSettings:
     )
 
 
+def prepare_school(folder: Path, models: ModelStore) -> Path:
+    """A server's folder with a small untrained model and four patients; its file of settings."""
+    for number in range(4):
+        name = f"p{number}"
+        study = replace(small(number), name=name, is_cine=False)
+        study = replace(study, frames=study.frames[..., :1].copy())
+        studies.save_image(folder / "studies" / f"{name}.nii.gz", study)
+    shutil.copytree(models.root, folder / "models")
+    ModelStore(folder / "models").use("tiny-1")
+    settings_for(folder).write(folder / "settings.json")
+    return folder / "settings.json"
+
+
 @pytest.fixture
 def walk(
     phantom: studies.Study,
@@ -106,8 +120,10 @@ def walk(
         studies.save_image(alone / "studies" / "small.nii.gz", small(SMALL))
         sources = {name: path for name, path in REAL.items() if real and path.exists()}
         for name, path in sources.items():
-            link = served / "studies" / (name if path.is_dir() else f"{name}.nii.gz")
-            link.symlink_to(path)
+            if path.is_dir():
+                shutil.copytree(path, served / "studies" / name)
+            else:
+                shutil.copy(path, served / "studies" / f"{name}.nii.gz")
         tokens = Tokens(served / "tokens.json")
         names = {"anna": Role.annotator, "berta": Role.annotator, "leaving": Role.annotator}
         settings = settings_for(served, model="pair-1", tokens=tokens.path)
@@ -120,7 +136,10 @@ def walk(
             "tokens": {name: tokens.add(name, role) for name, role in names.items()},
             "tokens_file": str(tokens.path),
             "studies": str(served / "studies"),
-            "settings": {"alone": str(alone / "settings.json")},
+            "settings": {
+                "alone": str(alone / "settings.json"),
+                "school": str(prepare_school(tmp_path / "school", models)),
+            },
             "evidence": str(tmp_path / "evidence"),
         }
         (tmp_path / "house.json").write_text(json.dumps(house))
@@ -150,7 +169,7 @@ def require_submitted(evidence: Path, served: Path) -> None:
         assert found is not None, image
         labels, grid = studies.load_label(found.path)
         (source,) = [p for p in (served / "studies").iterdir() if p.name.split(".")[0] == name]
-        study = studies.load(source.resolve())
+        study = studies.load(source)
         assert np.array_equal(labels, seen["labels"]), image
         assert np.array_equal(study.frame(int(frame)), seen["voxels"]), image
         assert study.grid.difference(grid) is None, image

@@ -44,8 +44,8 @@ def sit_down(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
     """Makes readers, each with a folder of her own name; they leave after the test."""
     readers: list[Reader] = []
 
-    def make(name: str = "anna", transport: Any = None) -> Reader:
-        readers.append(Reader(tmp_path / name, name, transport))
+    def make(name: str = "anna", **options: Any) -> Reader:
+        readers.append(Reader(tmp_path / name, name, **options))
         return readers[-1]
 
     yield make

@@ -40,8 +40,15 @@ class Clock:
 class Reader:
     """One reader with one Slicer; `problems` and `told` are the sentences that she was shown."""
 
-    def __init__(self, folder: Path, name: str = "anna", transport: Any = None) -> None:
-        self.folder, self.name, self._transport = folder, name, transport
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "anna",
+        transport: Any = None,
+        client_class: type[Client] = Client,
+    ) -> None:
+        self.folder, self.name = folder, name
+        self._transport, self._client_class = transport, client_class
         self.scene, self.clock = MrmlScene(), Clock()
         self.problems: list[str] = []
         self.told: list[str] = []
@@ -50,7 +57,7 @@ class Reader:
         self.session.told.connect(self.told.append)
 
     def _client(self, address: str, token: str | None) -> Client:
-        return Client(address, token, client_id=self.name, transport=self._transport)
+        return self._client_class(address, token, self.name, self._transport)
 
     @property
     def study(self) -> CineStudy:
@@ -63,9 +70,9 @@ class Reader:
         """The server's name of the frame on screen."""
         return self.study.images[self.scene.frame()]
 
-    def until(self, true: Callable[[], object], what: str) -> None:
+    def until(self, true: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
         """Let the desk go on until something is so."""
-        end = time.monotonic() + DEADLINE_S
+        end = time.monotonic() + deadline_s
         while not true():
             assert time.monotonic() < end, f"{what}: it does not happen. {self.problems}"
             self.session.tick()

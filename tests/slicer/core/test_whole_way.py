@@ -18,6 +18,7 @@ from reader_at_desk import Reader, heart, kept, require_kept, versions
 from real_server import House
 
 PHANTOMS = ("right", "left")
+LEFT_HANDED = ("left", "SC-HF-I-1", "SC-HF-I-4")
 REAL = ("SC-HF-I-1", "SC-HF-I-4", "G1K1V3", "H1N8S6", "C8O0P2")
 SLOW = pytest.mark.slow
 REAL_ONES = [pytest.param(name, marks=SLOW) for name in REAL]
@@ -90,7 +91,7 @@ def test_a_case_of_the_server_is_segmented_edited_measured_and_kept_voxel_for_vo
     source_of(house, name)
     image, token = f"{name}__t00", house.tokens["anna"]
     reader.open(image)
-    assert reader.study.grid.handedness == (1 if name == "right" else -1)
+    assert reader.study.grid.handedness == (-1 if name in LEFT_HANDED else 1)
     assert not any(reader.labels(t).any() for t in range(reader.study.n_frames))
     reader.segment()
     assert reader.session.editing.state.edited == frozenset()
