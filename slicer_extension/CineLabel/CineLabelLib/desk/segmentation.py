@@ -270,7 +270,7 @@ def _per_frame(
 
 
 def _look_at(answers: dict[int | None, Answer]) -> tuple[Look, ...]:
-    """The slices that the members of the model disagree on, worst first."""
+    """The slices that the members of the model disagree on, the largest volume in dispute first."""
     looks = []
     for asked, answer in answers.items():
         if answer.disagreement is None:
@@ -281,10 +281,10 @@ def _look_at(answers: dict[int | None, Answer]) -> tuple[Look, ...]:
                 continue
             each = of_slice[worst.frame, worst.slice]
             structure = max(("LV", "MYO", "RV"), key=lambda name: getattr(each, name) or 0.0)
-            reason = f"members differ on {structure}, {each.disputed_ml:.1f} ml"
+            reason = f"members differ by {each.disputed_ml:.1f} ml, most of all on {structure}"
             frame = worst.frame if asked is None else asked
-            looks.append(Look(frame, worst.slice, structure, worst.disagreement, reason))
-    return tuple(sorted(looks, key=lambda look: -look.badness))
+            looks.append(Look(frame, worst.slice, structure, each.disputed_ml, reason))
+    return tuple(sorted(looks, key=lambda look: -look.disputed_ml))
 
 
 def _notes(answers: dict[int | None, Answer], look: tuple[Look, ...]) -> tuple[str, ...]:

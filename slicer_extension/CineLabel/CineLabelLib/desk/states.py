@@ -139,12 +139,12 @@ class Scope(Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """A slice that is worth looking at: where, and why in a few words."""
+    """A slice that is worth looking at: where, why in a few words, and the ml in dispute."""
 
     frame: int
     slice: int
     structure: str
-    badness: float
+    disputed_ml: float
     reason: str
 
 
