@@ -281,6 +281,43 @@ def test_on_a_full_disk_nothing_is_submitted_and_the_edits_stay(
     require_kept(kept(house.url, token, image), labels, reader.study)
 
 
+def test_edits_that_a_full_disk_did_not_take_are_kept_when_another_study_is_opened(
+    house: House, reader: Reader
+) -> None:
+    reader.open("small-4__t01")
+    before = reader.study
+    reader.scene.edits.paint(RV, heart(before.grid.shape)[RV])
+    reader.draw()
+    reader.scene.edits.erase(LV, heart(before.grid.shape)[LV])
+    labels = reader.labels()
+    with full_disk():
+        reader.session.opening.open_case("small-3__t00")
+        reader.idle()
+        reader.later(11)
+    require_one_sentence(reader.problems, "autosave", "stays open")
+    reader.later(11)
+    reader.open("small-4__t01")
+    reader.session.opening.restore_unsaved()
+    assert np.array_equal(reader.labels(), labels)
+
+
+def test_edits_that_a_full_disk_did_not_take_are_kept_when_the_scene_is_closed(
+    house: House, reader: Reader
+) -> None:
+    reader.open("small-4__t02")
+    labels = reader.draw()
+    reader.scene.edits.erase(RV, heart(labels.shape)[RV])
+    labels = reader.labels()
+    with full_disk():
+        reader.scene.seam.scene.Clear(0)
+        reader.idle()
+    require_one_sentence(reader.problems, "autosave", "stays open")
+    reader.later(11)
+    reader.open("small-4__t02")
+    reader.session.opening.restore_unsaved()
+    assert np.array_equal(reader.labels(), labels)
+
+
 def test_a_server_that_hangs_neither_blocks_the_desk_nor_loses_a_label(
     alone: RealServer, sit_down: Callable[..., Reader]
 ) -> None:

@@ -34,6 +34,7 @@ class Editing(UseCase[EditingState]):
         self._records: LocalRecords | None = None
         self._answered: list[LocalRecords] = []
         self._autosaved: Counter[int] = Counter()
+        self._unkept: list[Callable[[], None]] = []
         self._read, self._autosave = Every(desk.clock, READ_S), Every(desk.clock, AUTOSAVE_S)
         desk.scene.edited.connect(self._edited)
         desk.scene.frame_changed.connect(self._frame_changed)
@@ -156,7 +157,7 @@ class Editing(UseCase[EditingState]):
                 labels[..., frame] = own
             records.autosave(study, labels, unsaved, reader)
 
-        self._write(write)
+        self._write(write, lambda error: self._not_autosaved(error, records, write))
 
     def tick(self) -> None:
         edits = self.desk.scene.edits
@@ -165,7 +166,10 @@ class Editing(UseCase[EditingState]):
             self._set(can_undo=able[0], can_redo=able[1])
         if self._unread and self._read.due():
             self._take(min(self._unread))
-        if self.state.unsaved and self._autosave.due():
+        if (self.state.unsaved or self._unkept) and self._autosave.due():
+            again, self._unkept = self._unkept, []
+            for write in again:
+                self._write(write, lambda error, write=write: self._unkept.append(write))
             self.autosave()
 
     # What a person asks for
@@ -327,15 +331,33 @@ class Editing(UseCase[EditingState]):
 
         self._write(write)
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _write(
+        self, write: Callable[[], None], failed: Callable[[CineLabelError], None] | None = None
+    ) -> None:
         """Write in the thread of files, which does one after the other and ends what waits."""
+        self.desk.ask(
+            lambda task: write(),
+            lambda _: None,
+            failed or self._not_written,
+            lane=Lane.FILES,
+            of_study=False,
+        )
 
-        def failed(error: CineLabelError) -> None:
-            self._autosaved.clear()
-            self._set(sentence=str(error))
-            self.desk.tell(error)
+    def _not_written(self, error: CineLabelError) -> None:
+        self._autosaved.clear()
+        self._set(sentence=str(error))
+        self.desk.tell(error)
 
-        self.desk.ask(lambda task: write(), lambda _: None, failed, lane=Lane.FILES, of_study=False)
+    def _not_autosaved(
+        self, error: CineLabelError, records: LocalRecords, write: Callable[[], None]
+    ) -> None:
+        """Edits of a study that is on screen are autosaved again; of one that is not, from here."""
+        if records is self._records:
+            self._not_written(error)
+            return
+        self._unkept.append(write)
+        again = "Its unsaved edits are tried again as long as Slicer stays open: free some space."
+        self.desk.problem.emit(f"{error} {again}")
 
     def _with_origin(self, frame: int, origin: Origin) -> tuple[Origin, ...]:
         origins = self.state.origins
