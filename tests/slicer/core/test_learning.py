@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 LENIENT = {"phantoms": 4, "phantom_margin": 1}
 QUICK = {"method": "all", "steps": 5, "batch_size": 4, "replay": 0, "lr": 0.02, "decision": LENIENT}
 
-TRAINING_S = 600.0
+TRAINING_S = 1800.0
 
 
 class QuickClient(Client):
