@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -200,9 +201,10 @@ class FakeServer:
     """What a CineLabel server answers, with one study `heart`, after `pause_s`.
 
     Attributes:
-        pause_s: how long each answer takes.
+        pause_s: how long each answer takes; those on their way, too, when it changes.
         refusals: an error in place of an answer, by the client's method.
         asked: the methods that were called, in order.
+        asked_by_main: those that the main thread called, and would have waited for.
         role: of whoever connects.
     """
 
@@ -210,6 +212,7 @@ class FakeServer:
         self.pause_s = 0.0
         self.refusals: dict[str, Exception] = {}
         self.asked: list[str] = []
+        self.asked_by_main: list[str] = []
         self.role = "admin"
         self.versions = [0] * SHAPE[3]
         self.submitted: list[Submission] = []
@@ -223,11 +226,13 @@ class FakeServer:
     def answer(self, method: str, follower: Any) -> None:
         """Wait as the network does, giving up when nobody waits any more, and refuse."""
         self.asked.append(method)
-        end = time.monotonic() + self.pause_s
-        while time.monotonic() < end:
+        if threading.current_thread() is threading.main_thread():
+            self.asked_by_main.append(method)
+        started = time.monotonic()
+        while time.monotonic() - started < self.pause_s:
             if follower is not None:
                 follower.check()
-            time.sleep(min(0.01, self.pause_s))
+            time.sleep(0.005)
         if method in self.refusals:
             raise self.refusals[method]
 

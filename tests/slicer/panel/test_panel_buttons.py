@@ -12,6 +12,8 @@ import pytest
 
 UI = Path(__file__).resolve().parents[3] / "slicer_extension" / "CineLabel" / "Resources" / "UI"
 SECTIONS = ("study", "breath_holds", "segment", "edit", "measure", "learn")
+SLOWEST_S = 0.5
+"""The main thread may be away for 0.1 s; a busy machine gets more, the server takes 5 s."""
 DISC = np.s_[14:18, 13:17, 2]
 
 
@@ -338,34 +340,19 @@ def test_every_button_of_the_files_has_its_path_here() -> None:
 
 
 @pytest.mark.parametrize(("section", "name"), sorted(PATHS))
-def test_a_button_does_what_it_says(bench: Any, section: str, name: str) -> None:
-    before, after = PATHS[section, name]
-    before(bench)
-    bench.press(getattr(getattr(bench.panel, section).ui, name))
-    bench.wait(lambda: after(bench), name)
-
-
-ASKING = sorted(
-    {("study", name) for name in ("connectButton", "nextButton", "listButton", "openCaseButton")}
-    | {("breath_holds", "excludeButton"), ("segment", "segmentButton")}
-    | {pair for pair in PATHS if pair[0] == "learn"} - {("learn", "keepMineButton")}
-)
-
-
-@pytest.mark.parametrize(("section", "name"), ASKING)
-def test_no_button_keeps_the_main_thread_while_a_server_is_slow(
-    bench: Any, section: str, name: str, record_property: Any
+def test_a_button_does_what_it_says_and_waits_for_no_server(
+    bench: Any, section: str, name: str
 ) -> None:
     before, after = PATHS[section, name]
     before(bench)
-    bench.settle()
-    bench.server.pause_s, bench.slowest_s = 0.4, 0.0
+    bench.server.pause_s, bench.slowest_s = 5.0, 0.0
     bench.press(getattr(getattr(bench.panel, section).ui, name))
-    pressed = bench.slowest_s
+    for _ in range(5):
+        bench.turn()
+    print(f"{section} {name}: {1000 * bench.slowest_s:.0f} ms")
+    assert bench.slowest_s < SLOWEST_S
+    bench.server.pause_s = 0.0
     bench.wait(lambda: after(bench), name)
-    record_property("slowest_ms", round(1000 * bench.slowest_s, 1))
-    assert pressed < 0.1
-    assert bench.slowest_s < 0.3  # a turn that blocked would take the pause and more
 
 
 def test_without_server_and_study_only_what_can_work_is_enabled(bench: Any) -> None:
