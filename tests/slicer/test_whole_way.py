@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,25 +101,28 @@ def prepare_school(folder: Path, models: ModelStore) -> Path:
 def walk(
     phantom: studies.Study,
     pair: Path,
-    models: ModelStore,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., None]:
-    """Go the whole way on a core: `walk(version, files, real, arguments)`."""
+    """Go the whole way on a core: `walk(version, *arguments, full)`.
+
+    In full there are the examinations of ../shared/data, where they are, and a server to train.
+    """
     monkeypatch.setenv("CINELABEL_MODELS", str(pair))
     for name in ("HOME", "TMPDIR"):
         (tmp_path / name.lower()).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     served, alone = tmp_path / "served", tmp_path / "alone"
 
-    def go(version: str, *arguments: str, real: bool = False) -> None:
+    def go(version: str, *arguments: str, full: bool = False) -> None:
         studies.save_image(served / "studies" / "right.nii.gz", phantom)
         studies.save_image(served / "studies" / "left.nii.gz", mirrored(phantom, "left"))
         for number in range(SMALL):
             path = served / "studies" / f"small-{number}.nii.gz"
             studies.save_image(path, small(number))
         studies.save_image(alone / "studies" / "small.nii.gz", small(SMALL))
-        sources = {name: path for name, path in REAL.items() if real and path.exists()}
+        sources = {name: path for name, path in REAL.items() if full and path.exists()}
         for name, path in sources.items():
             if path.is_dir():
                 shutil.copytree(path, served / "studies" / name)
@@ -130,18 +134,18 @@ def walk(
         other = settings_for(alone, model="pair-1")
         other.write(alone / "settings.json")
         (tmp_path / "evidence").mkdir()
-        house = {
+        house: dict[str, Any] = {
             "python": sys.executable,
             "url": settings.url,
             "tokens": {name: tokens.add(name, role) for name, role in names.items()},
             "tokens_file": str(tokens.path),
             "studies": str(served / "studies"),
-            "settings": {
-                "alone": str(alone / "settings.json"),
-                "school": str(prepare_school(tmp_path / "school", models)),
-            },
+            "settings": {"alone": str(alone / "settings.json")},
             "evidence": str(tmp_path / "evidence"),
         }
+        if full:
+            school = prepare_school(tmp_path / "school", request.getfixturevalue("models"))
+            house["settings"]["school"] = str(school)
         (tmp_path / "house.json").write_text(json.dumps(house))
         with process.Server(settings) as server:
             server.wait_until_ready()
@@ -185,4 +189,4 @@ def test_the_whole_way_on_the_stable_core(walk: Callable[..., None]) -> None:
 def test_the_whole_way_on_every_core_with_real_studies(
     walk: Callable[..., None], version: str
 ) -> None:
-    walk(version, "-m", "", *TESTS, real=True)
+    walk(version, "-m", "", *TESTS, full=True)

@@ -138,6 +138,7 @@ def test_a_study_of_this_machine_is_segmented_edited_measured_and_saved_voxel_fo
     assert len(reader.problems) == 1
 
 
+@SLOW
 def test_ed_and_es_give_an_ejection_fraction_and_all_frames_a_curve(
     house: House, reader: Reader
 ) -> None:
