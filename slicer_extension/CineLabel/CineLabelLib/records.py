@@ -14,9 +14,9 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,14 @@ from CineLabelLib.study import CineStudy
 
 _SCHEMA_VERSION = 1
 _NAME_LENGTH = 100
-_FIELDS = {"image": str, "sha256": str, "edited_frames": list, "who": str, "time": str}
+_FIELDS = {
+    "image": str,
+    "sha256": str,
+    "edited_frames": list,
+    "bases": dict,
+    "who": str,
+    "time": str,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +54,7 @@ class SavedLabels:
         time: when (ISO 8601, UTC).
         version: from 1; 0 for an autosave.
         notes: sentences on what is there besides: newer versions that are damaged, more autosaves.
+        bases: the server's version that a frame's labels began from, where that is known.
     """
 
     labels: np.ndarray
@@ -55,6 +63,7 @@ class SavedLabels:
     time: str
     version: int
     notes: tuple[str, ...] = ()
+    bases: Mapping[int, int] = field(default_factory=dict)
 
 
 def user_data_folder() -> Path:
@@ -88,9 +97,17 @@ class LocalRecords:
         self._recovered: str | None = None
 
     def save_labels(
-        self, study: CineStudy, labels: np.ndarray, edited_frames: Collection[int], who: str
+        self,
+        study: CineStudy,
+        labels: np.ndarray,
+        edited_frames: Collection[int],
+        who: str,
+        bases: Mapping[int, int] | None = None,
     ) -> int:
         """Keep labels uint8 (x, y, z, t) as the next version, and return its number.
+
+        Args:
+            bases: the server's versions that frames began from.
 
         Raises:
             GridError: the labels have another shape than the study.
@@ -104,7 +121,7 @@ class LocalRecords:
                 _remove(path)
             self._require_same_image(study)
             version = self._next("labels")
-            _write(self._path("labels", version), study, content, edited_frames, who)
+            _write(self._path("labels", version), study, content, edited_frames, who, bases)
         return version
 
     def latest_labels(self, study: CineStudy) -> SavedLabels | None:
@@ -145,7 +162,12 @@ class LocalRecords:
         return ReviewRecord.from_json(_text(path), where=path)
 
     def autosave(
-        self, study: CineStudy, labels: np.ndarray, edited_frames: Collection[int], who: str
+        self,
+        study: CineStudy,
+        labels: np.ndarray,
+        edited_frames: Collection[int],
+        who: str,
+        bases: Mapping[int, int] | None = None,
     ) -> None:
         """Keep unsaved edits in place of this object's autosave before; raises as `save_labels`.
 
@@ -154,7 +176,8 @@ class LocalRecords:
         content = _label_file(study, labels)
         before = self._autosave_name()
         self._autosaves += 1
-        _write(self.folder / f"{self._autosave_name()}.json", study, content, edited_frames, who)
+        path = self.folder / f"{self._autosave_name()}.json"
+        _write(path, study, content, edited_frames, who, bases)
         self._remove_autosaves(before)
 
     def recover(self, study: CineStudy) -> SavedLabels | None:
@@ -238,7 +261,12 @@ def _label_file(study: CineStudy, labels: np.ndarray) -> bytes:
 
 
 def _write(
-    path: Path, study: CineStudy, content: bytes, edited_frames: Collection[int], who: str
+    path: Path,
+    study: CineStudy,
+    content: bytes,
+    edited_frames: Collection[int],
+    who: str,
+    bases: Mapping[int, int] | None,
 ) -> None:
     """Write the label, then the record at `path`, which makes it count."""
     with atomic_write(_label_path(path)) as temporary:
@@ -249,6 +277,7 @@ def _write(
         "image": study.digest,
         "sha256": hashlib.sha256(content).hexdigest(),
         "edited_frames": sorted({int(frame) for frame in edited_frames}),
+        "bases": {str(frame): version for frame, version in (bases or {}).items()},
         "who": who,
         "time": datetime.now(timezone.utc).isoformat(),
     }
@@ -294,7 +323,11 @@ def _read(path: Path, study: CineStudy) -> SavedLabels:
     ):
         raise _damaged(path)
     frames = tuple(record["edited_frames"])
-    return SavedLabels(labels, frames, record["who"], record["time"], version=0)
+    told = record["bases"]
+    bases = {frame: told[str(frame)] for frame in frames if str(frame) in told}
+    if not all(type(version) is int and version >= 0 for version in bases.values()):
+        raise _damaged(path)
+    return SavedLabels(labels, frames, record["who"], record["time"], version=0, bases=bases)
 
 
 def _text(path: Path) -> str:

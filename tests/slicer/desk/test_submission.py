@@ -361,3 +361,37 @@ def test_a_server_that_holds_the_case_for_another_is_told_and_kept(opened):
     opened.server.fails["submit"] = answers.OutOfDate("Bo holds this case")
     submit(opened)
     assert opened.problems == ["Bo holds this case. It stays in the outbox."]
+
+
+def test_saving_edits_does_not_make_anothers_labels_mine(bench, make_heart):
+    bench.server.label("heart__t01", make_heart(1), "Bo", "2020-05-06T07:00:00+00:00")
+    bench.open_case()
+    bench.draw(3)
+    bench.session.editing.save()
+    bench.settle()
+    bench.server.label("heart__t01", make_heart(2), "Bo", "2020-05-06T07:30:00+00:00")
+    again = bench.restart()
+    again.open_case()
+    np.testing.assert_array_equal(again.scene.kept[..., 1], make_heart(2))
+    assert again.session.editing.state.unsubmitted == {3}
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_labels_of_an_earlier_time_do_not_go_over_newer_ones_unseen(bench, make_heart, saved):
+    bench.open_case()
+    bench.draw(3)
+    if saved:
+        bench.session.editing.save()
+    else:
+        bench.scene.close()
+    bench.settle()
+    bench.server.label("heart__t03", make_heart(1), "Bo", "2020-05-06T07:00:00+00:00")
+    again = bench.restart()
+    again.open_case()
+    if not saved:
+        again.session.opening.restore_unsaved()
+    np.testing.assert_array_equal(again.scene.kept[..., 3], make_heart(3))
+    again.session.submitting.submit_edited()
+    again.settle()
+    assert again.session.submitting.state.conflict.who == "Bo"
+    assert len(again.server.labels["heart__t03"]) == 1

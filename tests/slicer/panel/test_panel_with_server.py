@@ -72,7 +72,7 @@ def test_a_label_that_came_first_is_named_and_stays_until_the_reader_has_seen_it
 ) -> None:
     image = open_last(connected)
     frame, panel = connected.scene.frame(), connected.panel
-    base = panel.session.submitting._bases[image]
+    base = panel.session.desk.bases[image]
     with guarded.client("admin") as other:
         sent = {"label": ("label.nii.gz", guarded.label(image))}
         told = {"params": f'{{"base_version": {base}, "client_id": "other"}}'}

@@ -41,6 +41,7 @@ class Desk:
         study: on screen; None while none is open.
         home: the server that the study is a case of; None for one of this machine.
         ed, es: its phases; None while not known.
+        bases: the server's version that the labels on screen began from, by image; 0 for none.
         study_changed: () another study, or none, is on screen with its first labels.
         phases_changed: () ED or ES became another frame.
         client_changed: () another server, or none, is connected.
@@ -58,6 +59,7 @@ class Desk:
         self.role: str | None = None
         self.study: CineStudy | None = None
         self.home: Client | None = None
+        self.bases: dict[str, int] = {}
         self.ed: int | None = None
         self.es: int | None = None
         self.study_changed, self.phases_changed = Signal(), Signal()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Editing(UseCase[EditingState]):
         self._unknown: dict[int, LabelError] = {}
         self._models: dict[int, str | None] = {}
         self._counts: Counter[int] = Counter()
+        self._mine: set[int] = set()
         self._records: LocalRecords | None = None
         self._answered: list[LocalRecords] = []
         self._autosaved: Counter[int] = Counter()
@@ -51,6 +52,7 @@ class Editing(UseCase[EditingState]):
             kept.clear()
         self._autosaved.clear()
         self._answered.clear()
+        self._mine.clear()
         self._records = records
         self._state = EditingState(origins=(Origin.NONE,) * shape[3])
         self._autosave.restart()
@@ -128,11 +130,13 @@ class Editing(UseCase[EditingState]):
         if self._counts[frame] == count:
             done = frozenset({frame})
             self._before.pop(frame, None)
+            self._mine.discard(frame)
             self._set(unsaved=self.state.unsaved - done, unsubmitted=self.state.unsubmitted - done)
             self._forget_autosave_if_saved()
 
     def not_submitted(self, frames: frozenset[int]) -> None:
         """Frames whose saved labels the server does not have yet."""
+        self._mine |= frames
         self._set(unsubmitted=self.state.unsubmitted | frames)
 
     def answered(self, offered: LocalRecords) -> None:
@@ -149,13 +153,13 @@ class Editing(UseCase[EditingState]):
             return
         reader = self.desk.reader
         drawn = {frame: self._labels[..., frame].copy(order="F") for frame in unsaved}
-        self._autosaved = self._counts.copy()
+        self._autosaved, bases = self._counts.copy(), self._bases(unsaved)
 
         def write() -> None:
             labels = _empty(study.voxels.shape)
             for frame, own in drawn.items():
                 labels[..., frame] = own
-            records.autosave(study, labels, unsaved, reader)
+            records.autosave(study, labels, unsaved, reader, bases)
 
         self._write(write, lambda error: self._not_autosaved(error, records, write))
 
@@ -238,6 +242,8 @@ class Editing(UseCase[EditingState]):
         labels, origin = self._before[frame]
         self.put(frame, labels, origin, self._models.get(frame))
         self._before[frame] = hers
+        if origin is Origin.SAVED and frame in self._mine:
+            self.not_submitted(frozenset({frame}))
 
     @told
     def save(self) -> None:
@@ -247,7 +253,9 @@ class Editing(UseCase[EditingState]):
             raise InputError("there is no folder to save in", where=study.name)
         for frame in range(study.n_frames):
             self.labels(frame)
-        labels, edited = self._labels.copy(order="F"), sorted(self.state.edited)
+        # Of a server's case her own labels alone: others' would come back as hers, over newer ones.
+        edited = sorted(self.state.unsubmitted if study.images else self.state.edited)
+        labels, bases = self._labels.copy(order="F"), self._bases(edited)
         counts, reader = self._counts.copy(), self.desk.reader
         self._set(sentence="Saving.")
 
@@ -264,7 +272,7 @@ class Editing(UseCase[EditingState]):
             self.desk.problem.emit(str(error))
 
         self.desk.ask(
-            lambda task: records.save_labels(study, labels, edited, reader),
+            lambda task: records.save_labels(study, labels, edited, reader, bases),
             saved,
             failed,
             lane=Lane.FILES,
@@ -358,6 +366,11 @@ class Editing(UseCase[EditingState]):
         self._unkept.append(write)
         again = "Its unsaved edits are tried again as long as Slicer stays open: free some space."
         self.desk.problem.emit(f"{error} {again}")
+
+    def _bases(self, frames: Iterable[int]) -> dict[int, int]:
+        """The server's versions that frames began from."""
+        images, bases = self.desk.opened().images, self.desk.bases
+        return {f: bases[images[f]] for f in frames if images and images[f] in bases}
 
     def _with_origin(self, frame: int, origin: Origin) -> tuple[Origin, ...]:
         origins = self.state.origins

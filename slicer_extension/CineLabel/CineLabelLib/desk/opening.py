@@ -126,10 +126,11 @@ class Opening(UseCase[OpeningState]):
     @told
     def restore_unsaved(self) -> None:
         """Put the unsaved edits of an earlier time onto their frames."""
-        self.desk.opened()
-        if self._unsaved is None:
+        study, kept = self.desk.opened(), self._unsaved
+        if kept is None:
             raise InputError("there are no unsaved edits of an earlier time")
-        kept = self._unsaved
+        for frame, version in kept.bases.items() if study.images else ():
+            self.desk.bases[study.images[frame]] = version  # a newer one is a conflict
         edits = {frame: kept.labels[..., frame] for frame in kept.edited_frames}
         self._editing.put_all(edits, Origin.PERSON)
         self._answer()

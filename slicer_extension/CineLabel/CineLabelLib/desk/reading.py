@@ -130,15 +130,20 @@ def _with_records(
     versions: Mapping[str, int],
 ) -> Brought:
     """With what this machine kept: newer than the server's labels it counts, older it does not."""
-    home, notes, mine = folder_for(folder, study), list(study.notes), set()
+    home, notes, mine, bases = folder_for(folder, study), list(study.notes), set(), dict(versions)
     records = LocalRecords(home)
     saved = _tried(lambda: records.latest_labels(study), notes)
     if saved is not None:
         notes += saved.notes
         for frame in saved.edited_frames:
-            if frame not in labels or _is_later(saved.time, times.get(frame, "")):
-                labels[frame] = saved.labels[..., frame]
+            own, theirs = saved.labels[..., frame], labels.get(frame)
+            if theirs is not None and np.array_equal(own, theirs):
+                continue
+            if theirs is None or _is_later(saved.time, times.get(frame, "")):
+                labels[frame] = own
                 mine.add(frame)
+                if study.images and frame in saved.bases:  # a newer one is a conflict
+                    bases[study.images[frame]] = saved.bases[frame]
     notes += _of_other_images(home)
     ed, es = _phases(records, study)
     return Brought(
@@ -148,7 +153,7 @@ def _with_records(
         es,
         labels,
         frozenset(mine),
-        versions,
+        bases,
         tuple(notes),
     )
 

@@ -37,7 +37,6 @@ class Submitting(UseCase[SubmittingState]):
         super().__init__(desk, SubmittingState())
         self._editing = editing
         self._outbox = Outbox(desk.folder / "outbox")
-        self._bases: dict[str, int] = {}
         self._task: Task[Sent] | None = None
         self._again = False
         self._retry = Every(desk.clock, RETRY_S)
@@ -47,7 +46,7 @@ class Submitting(UseCase[SubmittingState]):
 
     def opened(self, brought: Brought) -> None:
         """A study is on screen: submissions begin from the versions that were brought with it."""
-        self._bases = dict(brought.versions)
+        self.desk.bases = dict(brought.versions)
 
     def check(self, frames: Iterable[int]) -> tuple[Finding, ...]:
         """What is wrong or doubtful about the labels of frames; nothing leaves."""
@@ -203,7 +202,7 @@ class Submitting(UseCase[SubmittingState]):
             self._set(sentence=wrong[0])
             raise LabelError(f"nothing was submitted: {' '.join(wrong)}")
         drawn = [(f, self._editing.labels(f).copy(), self._editing.count(f)) for f in frames]
-        bases, models = dict(self._bases), {f: self._editing.model(f) for f in frames}
+        bases, models = dict(self.desk.bases), {f: self._editing.model(f) for f in frames}
         outbox, made_at, reader = self._outbox, self._now(), self.desk.reader
         self._set(busy=True, sentence="Checking and keeping.")
 
@@ -282,7 +281,7 @@ class Submitting(UseCase[SubmittingState]):
     def _sent(self, sent: Sent) -> None:
         sentence = sending.sentence_of(sent)
         for entry, kept in sent.kept:
-            self._bases[entry.submission.image] = kept.version
+            self.desk.bases[entry.submission.image] = kept.version
         news = {entry.submission.image: kept.version for entry, kept in sent.kept}
         self._set(
             sent=MappingProxyType({**self.state.sent, **news}),
@@ -337,7 +336,7 @@ class Submitting(UseCase[SubmittingState]):
         return self.desk.clock.now().astimezone(timezone.utc).isoformat(timespec="seconds")
 
     def _study_changed(self) -> None:
-        self._bases = {}
+        self.desk.bases = {}
         self._set(findings=(), sent=MappingProxyType({}))
 
 
