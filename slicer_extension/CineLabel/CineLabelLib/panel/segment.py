@@ -26,7 +26,7 @@ class SegmentSection(Section):
         segmentation = session.segmentation
         self._may_be_sent: CineStudy | None = None
         self._look_at: tuple[Look, ...] = ()
-        columns(ui.lookTable, (52, 44, 72, None))
+        columns(ui.lookTable, (46, 38, 64, None))
         for button, action in (
             (ui.segmentButton, self.run),
             (ui.cancelButton, segmentation.cancel),
