@@ -101,6 +101,21 @@ def test_the_next_one_is_the_worst_without_a_decision(bench):
     assert bench.scene.slice() == 0
 
 
+def test_a_decision_made_at_once_is_kept_beside_earlier_ones(bench):
+    path = bench.open_local()
+    bench.session.review.decide(2, Action.ACCEPT)
+    bench.settle()
+    again = bench.restart()
+    again.session.opening.open_file(path)
+    again.until(lambda: again.session.desk.study is not None)
+    again.session.review.decide(1, Action.ACCEPT)
+    again.settle()
+    third = again.restart()
+    third.open_local()
+    decided = [row.index for row in third.session.review.state.rows if row.decision]
+    assert decided == [1, 2]
+
+
 def test_decisions_made_while_the_server_is_away_reach_it_later(bench):
     bench.open_case()
     bench.server.fails["save_review"] = answers.ServerGone("nobody answers")

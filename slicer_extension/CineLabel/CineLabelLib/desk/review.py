@@ -51,7 +51,7 @@ class Review(UseCase[ReviewState]):
         self._looks: tuple[thumbnails.SliceLook, ...] = ()
         self._records: LocalRecords | None = None
         self._version = 0
-        self._sent, self._sending = True, False
+        self._sent, self._sending, self._learned = True, False, False
         desk.study_changed.connect(self._study_changed)
         desk.server_back.connect(self._send)
 
@@ -64,13 +64,23 @@ class Review(UseCase[ReviewState]):
         self._set(sentence="Looking at the slices.")
 
         def known(found: Known) -> None:
-            self._record = found.record
+            early, self._learned = self._record, True
+            self._record = found.record if early is None else merge(found.record, early)
             self._version, self._sent, self._looks = found.version, found.sent, found.looks
             self._set(notes=found.notes, sentence="")
             self._show()
+            if early is not None and any(_decisions(early)):
+                self._save(self._record)
             self._send()
 
-        self.desk.ask(lambda task: _learn(study, records, client, task), known)
+        def failed(error: CineLabelError) -> None:
+            early, self._learned = self._record, True
+            self._set(sentence=str(error))
+            self.desk.tell(error)
+            if early is not None and any(_decisions(early)):
+                self._save(early)
+
+        self.desk.ask(lambda task: _learn(study, records, client, task), known, failed)
 
     @told
     def decide(self, index: int, action: Action | None, reason: str = "") -> None:
@@ -122,7 +132,15 @@ class Review(UseCase[ReviewState]):
         return self._record
 
     def _save(self, record: ReviewRecord) -> None:
-        """Keep decisions here, and then on the server that has the study."""
+        """Keep decisions here, and then on the server that has the study.
+
+        Those made before it is known what was decided earlier wait for that, to be kept with it.
+        """
+        if not self._learned:
+            self._record = record
+            self._show()
+            self._set(saved=False)
+            return
         self._record, self._sent, records = record, self.desk.home is None, self._records
         self._show()
         assert records is not None
@@ -186,6 +204,7 @@ class Review(UseCase[ReviewState]):
     def _study_changed(self) -> None:
         self._record, self._records, self._looks = None, None, ()
         self._version, self._sent, self._sending = 0, True, False
+        self._learned = False
         self._state = ReviewState()
         self._set()
 
