@@ -88,5 +88,6 @@ class Session:
 
     def close(self) -> None:
         """Save unsaved edits where they are found again, let the case go, end the threads."""
+        self.desk.workers.watch.give_up()  # but not what closing itself has to say
         self.opening.close_study()
         self.desk.workers.close(CLOSING_S)

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 YIELD_S = 0.002
 """How long `drain` leaves the interpreter to the threads: Slicer's main thread keeps it otherwise
 while it waits for events."""
+PARTING_S = 2.0
 
 
 class Cancelled(CineLabelError):
@@ -174,6 +175,11 @@ class Worker:
         if first is not None:
             raise first
 
+    def give_up(self) -> None:
+        """Cancel what is under way and what waits."""
+        for task in self._open:
+            task.cancel()
+
     def close(self, timeout_s: float = 2.0, finish: bool = False) -> bool:
         """End the thread; nothing is delivered any more.
 
@@ -188,8 +194,7 @@ class Worker:
             self._closed = True
             if not finish:
                 self._waiting.clear()
-                for task in self._open:
-                    task.cancel()
+                self.give_up()
             self._open.clear()
             self._changed.notify()
         if self._thread is None:
@@ -229,12 +234,14 @@ class Workers:
                 self.work.drain()
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Save what waits to be saved, give the rest up; whether all lanes ended in time."""
-        for lane in (self.work, self.watch):
-            lane.close(0.0)
-        ended = [self.files.close(timeout_s, finish=True)]
-        ended += [lane.close(timeout_s) for lane in (self.work, self.watch)]
-        return all(ended)
+        """Save what waits to be saved, give the rest up; whether all lanes ended in time.
+
+        What waits in `watch`, such as giving a case back, has `PARTING_S` to be said.
+        """
+        self.work.close(0.0)
+        self.watch.close(0.0, finish=True)
+        ended = [self.files.close(timeout_s, finish=True), self.work.close(timeout_s)]
+        return all([*ended, self.watch.close(min(timeout_s, PARTING_S), finish=True)])
 
 
 def _unforeseen(error: Exception) -> CineLabelError:

@@ -151,6 +151,23 @@ def test_a_lease_is_given_back_when_another_case_is_opened(bench):
     assert bench.server.leases == {}
 
 
+def test_a_lease_is_given_back_when_the_desk_closes(bench):
+    bench.open_case(0)
+    bench.session.close()
+    assert bench.server.leases == {}
+
+
+@pytest.mark.parametrize("by_strategy", [True, False])
+def test_a_case_that_cannot_be_opened_is_not_held(bench, by_strategy):
+    bench.connect()
+    bench.server.fails["fetch_study"] = answers.ServerGone("nobody answers")
+    opening = bench.session.opening
+    opening.next_case() if by_strategy else opening.open_case("heart__t00")
+    bench.settle()
+    assert bench.problems == ["nobody answers."]
+    assert bench.server.leases == {}
+
+
 def test_a_lease_is_held_longer_while_its_case_is_open(bench):
     bench.open_case(0)
     before = bench.server.asked.count(("hold", "heart__t00"))

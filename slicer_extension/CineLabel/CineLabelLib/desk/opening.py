@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,13 @@ class Opening(UseCase[OpeningState]):
         """Open the study of an image of the server and go to its frame."""
         client, folder = self.desk.connected(), self._studies()
         known = next((case for case in self.state.cases if case.image == image), None)
+        on_screen = self._held and self._held[1]
 
         def work(task: Task[Any]) -> tuple[Brought, str | None]:
             study = known.study if known else client.following(task).image_info(image).study
             note = _hold(client.following(task), image)
-            return reading.bring_served(client, study, folder, task), note
+            with _else_let_go(client, None if note or image == on_screen else image):
+                return reading.bring_served(client, study, folder, task), note
 
         def done(found: tuple[Brought, str | None]) -> None:
             brought, note = found
@@ -76,13 +79,15 @@ class Opening(UseCase[OpeningState]):
     def next_case(self, strategy: str = "") -> None:
         """Open what the server gives next; by the strategy offered first if none is named."""
         client, folder = self.desk.connected(), self._studies()
+        on_screen = self._held and self._held[1]
 
         def work(task: Task[Any]) -> tuple[Brought, NextCase] | None:
             ours = client.following(task)
             found = ours.next_case(strategy or next(iter(ours.info().strategies), "first"))
             if found is None:
                 return None
-            return reading.bring_served(client, found.study, folder, task), found
+            with _else_let_go(client, None if found.image == on_screen else found.image):
+                return reading.bring_served(client, found.study, folder, task), found
 
         def done(found: tuple[Brought, NextCase] | None) -> None:
             if found is None:
@@ -356,6 +361,18 @@ def _hold(client: Client, image: str) -> str | None:
     except (OutOfDate, NotAllowed) as error:
         return f"It is opened to look at: {error}"
     return None
+
+
+@contextmanager
+def _else_let_go(client: Client, image: str | None) -> Iterator[None]:
+    """Give a case back that is held for a study that then could not be brought."""
+    try:
+        yield
+    except CineLabelError:
+        with suppress(CineLabelError):
+            if image is not None:
+                client.let_go(image)
+        raise
 
 
 def _offer(kept: SavedLabels) -> Unsaved:
