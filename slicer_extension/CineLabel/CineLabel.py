@@ -90,10 +90,19 @@ class CineLabelLogic(ScriptedLoadableModuleLogic):
 
 
 class CineLabelTest(ScriptedLoadableModuleTest):
-    """The module's test inside Slicer: Testing/Python has it."""
+    """The module's test inside Slicer; Testing/Python has more."""
 
     def runTest(self) -> None:
-        """Make the panel and show a small study."""
-        from Testing.Python.test_cinelabel import shows_a_study
+        """Show a small study on the panel, in Slicer's own scene."""
+        import numpy as np
+        from CineLabelLib.study import CineStudy
 
-        shows_a_study()
+        slicer.mrmlScene.Clear()
+        slicer.util.selectModule("CineLabel")
+        scene = slicer.modules.CineLabelWidget.panel.session.desk.scene
+        grey = np.random.default_rng(0).integers(0, 400, (32, 30, 6, 4)).astype(np.int16)
+        scene.show(CineStudy("made-up", grey, np.diag([-1.5, -1.5, 8.0, 1.0])))
+        scene.go_to(2)
+        self.assertEqual(scene.frame(), 2)
+        self.assertFalse(scene.labels(2).any())
+        scene.clear()

@@ -30,6 +30,10 @@ IMPORTS = {"qt", "ctk", "slicer", "vtk", "SimpleITK", "numpy", "scipy", "CineLab
 """Beside the standard library, what may be imported at the top of a file."""
 
 
+ROOTS = {"CineLabelLib", "Testing"}
+"""Packages of the module itself."""
+
+
 def listed(name: str) -> set[str]:
     """The files of a list in the module's CMakeLists.txt."""
     text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
@@ -139,6 +143,19 @@ def test_files_import_only_what_slicer_bundles_and_define_only(path: Path) -> No
             assert allowed or (name in ("requests", "urllib3") and path.name in lazy), name
     loose = [n for n in body if isinstance(n, ast.For | ast.While | ast.With | ast.Try)]
     assert not loose
+
+
+def test_our_modules_are_there_wherever_they_are_imported() -> None:
+    missing = {
+        (path.name, node.module)
+        for path in (*scripts(), *MODULE.rglob("Testing/Python/*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOTS
+        for place in (MODULE.joinpath(*node.module.split(".")),)
+        if not any(found.exists() for found in (place.with_suffix(".py"), place))
+        and not (CORE.parent.joinpath(*node.module.split(".")[1:]).with_suffix(".py")).exists()
+    }
+    assert not missing
 
 
 def test_the_readme_names_every_key() -> None:

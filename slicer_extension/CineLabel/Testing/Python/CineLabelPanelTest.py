@@ -16,7 +16,7 @@ class CineLabelPanelTest(unittest.TestCase):
         slicer.util.selectModule("CineLabel")
         self.panel = slicer.modules.CineLabelWidget.panel
 
-    def test_a_study_fills_the_sections(self) -> None:
+    def test_a_study_is_shown_frame_by_frame(self) -> None:
         from CineLabelLib.study import CineStudy
 
         grey = np.random.default_rng(0).integers(0, 400, (32, 30, 6, 4)).astype(np.int16)
