@@ -126,6 +126,19 @@ def test_a_body_that_nobody_has_is_refused_and_nothing_is_indexed(measured):
     assert figures(measured)["LV EDV"].indexed is None
 
 
+def test_the_next_study_is_not_indexed_by_the_body_of_the_one_before(measured):
+    measured.session.measuring.set_body(170, 70, Surface.DU_BOIS)
+    measured.open_local()
+    state = measured.session.measuring.state
+    assert (state.body_surface_m2, state.surface) == (None, Surface.DU_BOIS)
+
+
+def test_an_es_larger_than_ed_is_said(measured, make_heart):
+    measured.session.opening.mark_phases(2, 0)
+    assert figures(measured)["LV EF"].value < 0
+    assert "LV is larger at ES than at ED" in " ".join(measured.session.measuring.state.notes)
+
+
 def test_the_text_names_figures_phases_and_the_formula(measured):
     measured.session.measuring.set_body(178, 76.4)
     text = measured.session.measuring.text()

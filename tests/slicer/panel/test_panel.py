@@ -214,6 +214,16 @@ def test_a_scene_that_closes_loses_no_edit_and_says_so(bench: Any) -> None:
     assert bench.scene.labels(1)[DISC].all()
 
 
+def test_height_and_weight_go_with_their_study(bench: Any, cine: Path) -> None:
+    bench.open_case()
+    ui = bench.panel.measure.ui
+    ui.heightSpin.setValue(172)
+    ui.weightSpin.setValue(68)
+    assert ui.surfaceLabel.text()
+    bench.open_file(cine)
+    assert (ui.heightSpin.value(), ui.weightSpin.value(), ui.surfaceLabel.text()) == (0, 0, "")
+
+
 def test_measures_follow_an_edit(bench: Any) -> None:
     bench.open_case()
     bench.panel.segment.ui.scopeBox.setCurrentIndex(2)

@@ -143,6 +143,7 @@ class Measuring(UseCase[MeasuringState]):
         self._volumes = np.zeros((3, 0 if study is None else study.n_frames))
         self._gaps.clear()
         self._changed.clear()
+        self._state = MeasuringState(surface=self.state.surface)  # another patient's body
         self._measure()
 
     def _measure_frame(self, frame: int) -> None:
@@ -161,8 +162,6 @@ class Measuring(UseCase[MeasuringState]):
             figures = tuple(
                 Figure(name, unit, missing="Open a study.") for name, _, unit, _, _ in FIGURES
             )
-            area, surface = self.state.body_surface_m2, self.state.surface
-            self._state = MeasuringState(body_surface_m2=area, surface=surface)
             self._set(figures=figures)
             return
         times = study.trigger_times_ms
@@ -233,4 +232,8 @@ class Measuring(UseCase[MeasuringState]):
             )
         if found.ed is not None and found.ed == found.es:
             notes.append("ED and ES are the same frame.")
+        elif found.lv_sv_ml is not None and found.lv_sv_ml < 0 < found.lv_edv_ml:
+            notes.append(
+                "LV is larger at ES than at ED: look at both frames, and how they are marked."
+            )
         return tuple(notes)

@@ -6,7 +6,7 @@ import qt
 
 from CineLabelLib.desk.states import Figure, Surface
 from CineLabelLib.panel.pictures import curves
-from CineLabelLib.panel.section import Section, Tools, calls, columns, say, value
+from CineLabelLib.panel.section import Section, Tools, calls, columns, put, say, value
 
 SURFACES = (Surface.MOSTELLER, Surface.DU_BOIS)
 """In the order of the box."""
@@ -31,6 +31,7 @@ class MeasureSection(Section):
         ui.copyButton.clicked.connect(calls(self._copy))
         ui.exportButton.clicked.connect(calls(self._export))
         measuring.changed.connect(calls(self.refresh))
+        self.session.desk.study_changed.connect(self._forget_body)
         self.session.opening.changed.connect(calls(self.refresh))
         self.refresh()
 
@@ -55,6 +56,11 @@ class MeasureSection(Section):
         height, weight = value(ui.heightSpin, "value"), value(ui.weightSpin, "value")
         surface = SURFACES[value(ui.surfaceBox, "currentIndex")]
         self.session.measuring.set_body(height or None, weight or None, surface)
+
+    def _forget_body(self) -> None:
+        """Height and weight are of the patient before."""
+        for spin in (self.ui.heightSpin, self.ui.weightSpin):
+            put(spin, "setValue", 0)
 
     def _copy(self) -> None:
         qt.QApplication.clipboard().setText(self.session.measuring.text())
