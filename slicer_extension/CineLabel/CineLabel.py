@@ -103,6 +103,6 @@ class CineLabelTest(ScriptedLoadableModuleTest):
         grey = np.random.default_rng(0).integers(0, 400, (32, 30, 6, 4)).astype(np.int16)
         scene.show(CineStudy("made-up", grey, np.diag([-1.5, -1.5, 8.0, 1.0])))
         scene.go_to(2)
-        self.assertEqual(scene.frame(), 2)
-        self.assertFalse(scene.labels(2).any())
+        assert scene.frame() == 2
+        assert not scene.labels(2).any()
         scene.clear()
