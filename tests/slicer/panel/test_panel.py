@@ -214,6 +214,21 @@ def test_a_scene_that_closes_loses_no_edit_and_says_so(bench: Any) -> None:
     assert bench.scene.labels(1)[DISC].all()
 
 
+def test_unsaved_edits_are_discarded_only_by_a_reader_who_is_sure(bench: Any) -> None:
+    bench.open_case()
+    bench.paint(1, DISC)
+    bench.scene.close()
+    bench.settle()
+    ui = bench.panel.study.ui
+    bench.press(ui.nextButton)
+    bench.wait(ui.unsavedFrame.isVisible, "the offer")
+    bench.settle()
+    bench.asked.agrees = False
+    bench.press(ui.leaveButton)
+    assert "for good" in bench.asked.questions[-1]
+    assert bench.panel.session.opening.state.unsaved is not None
+
+
 def test_height_and_weight_go_with_their_study(bench: Any, cine: Path) -> None:
     bench.open_case()
     ui = bench.panel.measure.ui

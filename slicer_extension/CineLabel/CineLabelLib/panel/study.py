@@ -46,7 +46,7 @@ class StudySection(Section):
             (ui.openFolderButton, self._open_folder),
             (ui.cancelOpeningButton, opening.cancel),
             (ui.restoreButton, opening.restore_unsaved),
-            (ui.leaveButton, opening.leave_unsaved),
+            (ui.leaveButton, self._discard),
             (ui.previousFrameButton, lambda: opening.step(-1)),
             (ui.nextFrameButton, lambda: opening.step(1)),
             (ui.playButton, self.play),
@@ -153,6 +153,11 @@ class StudySection(Section):
         address = address.strip() or value(self.ui.addressEdit, "placeholderText")
         self.tools.settings.setValue(ADDRESS, address)
         self.session.connection.connect(address, token.strip() or None)
+
+    def _discard(self) -> None:
+        """Remove the unsaved edits, if the reader is sure: they are nowhere else."""
+        if self.tools.ask.confirm("Remove these unsaved edits for good? They are nowhere else."):
+            self.session.opening.leave_unsaved()
 
     def _name(self) -> None:
         name = value(self.ui.readerEdit, "text").strip()
