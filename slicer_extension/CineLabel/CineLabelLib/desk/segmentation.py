@@ -281,7 +281,7 @@ def _look_at(answers: dict[int | None, Answer]) -> tuple[Look, ...]:
                 continue
             each = of_slice[worst.frame, worst.slice]
             structure = max(("LV", "MYO", "RV"), key=lambda name: getattr(each, name) or 0.0)
-            reason = f"members differ by {each.disputed_ml:.1f} ml, most of all on {structure}"
+            reason = f"the networks differ by {each.disputed_ml:.1f} ml, most of all on {structure}"
             frame = worst.frame if asked is None else asked
             looks.append(Look(frame, worst.slice, structure, each.disputed_ml, reason))
     return tuple(sorted(looks, key=lambda look: -look.disputed_ml))
@@ -295,9 +295,9 @@ def _notes(answers: dict[int | None, Answer], look: tuple[Look, ...]) -> tuple[s
         if answer.agreement:
             known = {name: dice for name, dice in answer.agreement.items() if dice is not None}
             means = ", ".join(f"{name} {dice:.2f}" for name, dice in known.items())
-            notes += [f"Mean Dice between the members: {means}."] if means else []
+            notes += [f"Mean Dice between the networks: {means}."] if means else []
     if any(answer.disagreement is None for answer in answers.values()):
-        notes.append("One network answered: the full ensemble shows where its members disagree.")
+        notes.append("One network answered: the full ensemble shows where networks disagree.")
     return tuple(dict.fromkeys(notes))
 
 
