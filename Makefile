@@ -45,8 +45,11 @@ else
 	@$(BIN)/cinelabel serve --studies "$(STUDIES)" --port $(PORT) $(if $(MODEL),--model $(MODEL))
 endif
 
+# What measures time runs alone, the rest file by file in two processes of one thread each.
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "timed and not slow"
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest \
+		-n 2 --dist loadfile -m "not timed and not slow"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -611,6 +611,7 @@ def slowed(tmp_path: Path, pair: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield server
 
 
+@pytest.mark.timed
 def test_info_is_answered_at_once_while_a_study_is_segmented(
     slowed: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,4 +249,4 @@ def test_the_trainer_shows_options_and_the_figures_of_the_last_training() -> Non
     last = trainer.stats()
     assert last.pop("best_metric") == pytest.approx(0.8)
     assert last == shown | {"total_time": "0:01:05"}
-    assert trainer.config()["method"][0] == "all"
+    assert trainer.config()["method"][0] == "metalr"

@@ -166,6 +166,7 @@ def test_fifty_kills_at_random_moments_lose_and_tear_nothing(large: tuple[Path, 
     kill_often(large, trials=50)
 
 
+@pytest.mark.timed
 def test_a_submission_among_3000_cases_takes_under_100_ms(large: tuple[Path, Path]):
     workspace, label = large
     store = LabelStore(workspace)
