@@ -358,6 +358,7 @@ def test_the_panel_shows_effects_that_keep_to_the_three_segments(desk):
     assert widget.told["setEffectNameOrder"] == list(editing.EFFECTS)
     assert widget.told["setMRMLSegmentEditorNode"] is desk.edits.node
     assert widget.unorderedEffectsVisible is False
+    assert widget.told["setAddRemoveSegmentButtonsVisible"] is False
 
 
 @pytest.mark.parametrize("effect", ["Fill between slices", "Grow from seeds"])

@@ -312,6 +312,7 @@ def embed(widget: Any, scene: Any, node: Any) -> None:
         "SegmentationNodeSelector",
         "SourceVolumeNodeSelector",
         "SwitchToSegmentationsButton",
+        "AddRemoveSegmentButtons",
     ):
         getattr(widget, f"set{part}Visible")(False)
 

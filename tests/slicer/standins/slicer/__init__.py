@@ -44,6 +44,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def setEffectNameOrder(self, names: list[str]) -> None:
         self._record("setEffectNameOrder", names)
 
+    def setAddRemoveSegmentButtonsVisible(self, visible: bool) -> None:
+        self._record("setAddRemoveSegmentButtonsVisible", visible)
+
     def setActiveEffect(self, effect: object) -> None:
         self._record("setActiveEffect", effect)
 
