@@ -48,6 +48,16 @@ def waiting(outbox: Outbox) -> list[str]:
     return [entry.submission.key for entry in outbox.pending()]
 
 
+def test_an_entry_without_the_one_it_follows_is_read_as_following_none(outbox):
+    given = submission(1, follows="key-0")
+    path = outbox.folder / outbox.put(given) / "submission.json"
+    assert outbox.pending()[0].submission == given
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["follows"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert outbox.pending()[0].submission == dataclasses.replace(given, follows=None)
+
+
 def test_an_outbox_that_was_never_used_is_empty(outbox):
     assert (outbox.pending(), outbox.set_aside()) == ([], [])
 

@@ -50,6 +50,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = MappingProxyType(
         "reader": (str,),
         "made_at": (str,),
         "key": (str,),
+        "follows": (str, type(None)),
     }
 )
 _UNFINISHED, _REMOVED = ".new-", ".gone-"
@@ -71,6 +72,7 @@ class Submission:
         reader: who.
         made_at: when (ISO 8601, UTC).
         key: a uuid, so that repeating is safe.
+        follows: `key` of the submission that it was drawn on, still unsent then or not.
     """
 
     address: str
@@ -87,6 +89,7 @@ class Submission:
     reader: str
     made_at: str
     key: str
+    follows: str | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,7 @@ def _as_json(submission: Submission) -> str:
 def _read(path: Path) -> Entry:
     """The entry in a folder. Raises _DamagedError, or InputError where a file cannot be read."""
     record, label = _json(path / _SUBMISSION), _bytes(path / _LABEL)
+    record.setdefault("follows", None)
     if record.pop("schema_version", None) != _SCHEMA_VERSION or record.keys() != _KINDS.keys():
         raise _damaged(path / _SUBMISSION)
     if not all(isinstance(record[name], kinds) for name, kinds in _KINDS.items()):

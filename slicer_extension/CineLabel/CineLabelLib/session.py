@@ -66,7 +66,7 @@ class Session:
         self.review = Review(self.desk)
         self.segmentation = Segmentation(self.desk, self.editing, self.opening.mark_phases)
         self.measuring = Measuring(self.desk, self.editing)
-        self.submitting = Submitting(self.desk, self.editing)
+        self.submitting = Submitting(self.desk, self.editing, self.opening.note)
         self.training = Training(self.desk)
         self.opening.brought.connect(self.submitting.opened)
         self.opening.brought.connect(self.review.opened)

@@ -187,6 +187,10 @@ class Opening(UseCase[OpeningState]):
                 of_study=False,
             )
 
+    def note(self, sentence: str) -> None:
+        """Tell something more about the study that is on screen."""
+        self._set(sentence=f"{self.state.sentence} {sentence}")
+
     def tick(self) -> None:
         """Hold the case that is open for longer."""
         if self._held is not None and self._renew.due():
@@ -299,8 +303,9 @@ class Opening(UseCase[OpeningState]):
         def found(kept: SavedLabels | None) -> None:
             if kept is not None:
                 self._unsaved, self._offered = kept, offered
-                sentence = " ".join((self.state.sentence, *kept.notes))
-                self._set(unsaved=_offer(kept), sentence=sentence)
+                self._set(unsaved=_offer(kept))
+                for note in kept.notes:
+                    self.note(note)
 
         self.desk.ask(lambda task: offered.recover(study), found, lane=Lane.FILES)
 

@@ -13,8 +13,10 @@ from CineLabelLib.answers import (
     ServerError,
     TooLarge,
 )
+from CineLabelLib.core.errors import CineLabelError
 from CineLabelLib.desk.states import Conflict, Waiting
-from CineLabelLib.outbox import Entry, Outbox
+from CineLabelLib.outbox import Entry, Outbox, Submission
+from CineLabelLib.study import CineStudy
 
 if TYPE_CHECKING:
     from CineLabelLib.client import Client
@@ -66,20 +68,27 @@ def send(client: Client, outbox: Outbox, task: Task[Any]) -> Sent:
                 sent.stopped = error
                 break
             else:
-                waiting = [_rebased(outbox, entry, later, kept.version) for later in waiting]
+                waiting = _rebased(outbox, entry, waiting, kept.version)
                 outbox.remove(entry.id)
                 sent.kept.append((entry, kept))
     sent.entries, sent.damaged = outbox.entries(), outbox.set_aside()
     return sent
 
 
-def _rebased(outbox: Outbox, sent: Entry, later: Entry, version: int) -> Entry:
-    """A later label of the same frame that began where this one did was drawn on top of it."""
-    mine, other = sent.submission, later.submission
-    if (mine.image, mine.base_version) != (other.image, other.base_version):
-        return later
-    outbox.rebase(later.id, version)
-    return replace(later, submission=replace(other, base_version=version))
+def _rebased(outbox: Outbox, sent: Entry, waiting: list[Entry], version: int) -> list[Entry]:
+    """What waits, where the labels drawn on the one that was sent begin from it now.
+
+    Those that only began from the same version did not have it on screen: they are refused.
+    """
+    mine, line, entries = sent.submission, {sent.submission.key}, []
+    for entry in waiting:
+        own = entry.submission
+        if own.follows in line and (own.image, own.base_version) == (mine.image, mine.base_version):
+            line.add(own.key)
+            outbox.rebase(entry.id, version)
+            entry = replace(entry, submission=replace(own, base_version=version))
+        entries.append(entry)
+    return entries
 
 
 def waiting_of(entries: list[Entry]) -> tuple[Waiting, ...]:
@@ -95,6 +104,16 @@ def waiting_of(entries: list[Entry]) -> tuple[Waiting, ...]:
         )
         for entry in entries
     )
+
+
+def note_of(entries: list[Entry], study: CineStudy, address: str) -> str:
+    """Which frames of a study have a label in the outbox, for the reader; empty for none."""
+    ours = {e.submission.image for e in entries if e.submission.address == address}
+    frames = [str(frame) for frame, image in enumerate(study.images) if image in ours]
+    if not frames:
+        return ""
+    have = f"Frame {frames[0]} has" if len(frames) == 1 else f"Frames {', '.join(frames)} have"
+    return f"{have} a label waiting in the outbox: Show mine, in the section Learn, opens it."
 
 
 def conflict_of(refused: list[tuple[Entry, ServerError]]) -> Conflict | None:
@@ -149,3 +168,15 @@ def _refused_sentence(entry: Entry, error: ServerError) -> str:
             "yours over theirs once you have seen it."
         )
     return f"{error} It stays in the outbox."
+
+
+def put_all(outbox: Outbox, made: list[Submission]) -> None:
+    """Keep all or none: what is not kept is submitted again, under another key."""
+    entries = []
+    try:
+        for submission in made:
+            entries.append(outbox.put(submission))
+    except CineLabelError:
+        for entry in entries:
+            outbox.remove(entry)
+        raise

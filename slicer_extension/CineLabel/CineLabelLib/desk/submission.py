@@ -15,12 +15,12 @@ from CineLabelLib.answers import LabelFile
 from CineLabelLib.core.errors import CineLabelError, InputError, LabelError
 from CineLabelLib.core.labels import STRUCTURES
 from CineLabelLib.desk import checks, sending
-from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
+from CineLabelLib.desk.base import Desk, Every, Lane, T, UseCase, told
 from CineLabelLib.desk.editing import Editing
 from CineLabelLib.desk.reading import Brought, read_label
 from CineLabelLib.desk.sending import Sent
 from CineLabelLib.desk.states import Conflict, Finding, Origin, SubmittingState
-from CineLabelLib.outbox import Outbox, Submission
+from CineLabelLib.outbox import Entry, Outbox, Submission
 
 if TYPE_CHECKING:
     from CineLabelLib.client import Client
@@ -33,9 +33,10 @@ NAMES = tuple(structure.name for structure in STRUCTURES)
 class Submitting(UseCase[SubmittingState]):
     """Sends edited frames to the server, now or later."""
 
-    def __init__(self, desk: Desk, editing: Editing) -> None:
+    def __init__(self, desk: Desk, editing: Editing, note: Callable[[str], None]) -> None:
         super().__init__(desk, SubmittingState())
-        self._editing = editing
+        self._editing, self._note = editing, note
+        self._lines: dict[str, list[str]] = {}  # submissions that the labels on screen came of
         self._outbox = Outbox(desk.folder / "outbox")
         self._task: Task[Sent] | None = None
         self._again = False
@@ -46,7 +47,14 @@ class Submitting(UseCase[SubmittingState]):
 
     def opened(self, brought: Brought) -> None:
         """A study is on screen: submissions begin from the versions that were brought with it."""
-        self.desk.bases = dict(brought.versions)
+        self.desk.bases, home = dict(brought.versions), self.desk.home
+
+        def tell(entries: list[Entry]) -> None:
+            note = sending.note_of(entries, brought.study, "" if home is None else home.address)
+            if note:
+                self._note(note)
+
+        self._look(tell)
 
     def check(self, frames: Iterable[int]) -> tuple[Finding, ...]:
         """What is wrong or doubtful about the labels of frames; nothing leaves."""
@@ -117,17 +125,25 @@ class Submitting(UseCase[SubmittingState]):
             raise InputError("nobody looked at theirs yet", remedy="Open theirs beside yours first")
         outbox, key = self._outbox, uuid.uuid4().hex
 
-        def work(task: Task[Any]) -> None:
+        def work(task: Task[Any]) -> str:
             entry = next((e for e in outbox.entries() if e.id == conflict.entry), None)
             if entry is None:
                 raise InputError("is not in the outbox any more", where=conflict.image)
             mine = replace(entry.submission, base_version=conflict.version, key=key)
             outbox.put(mine)
             outbox.remove(entry.id)
+            return entry.submission.key
+
+        def kept(refused: str) -> None:
+            line = self._lines.get(conflict.image, [])
+            if refused in line:  # theirs was seen, and what is on screen came after it
+                line.append(key)
+                self.desk.bases[conflict.image] = conflict.version
+            self._send()
 
         self.hide_theirs()
         self._set(conflict=None)
-        self._file(work, lambda _: self._send())
+        self._file(work, kept)
 
     @told
     def open_mine(self, entry: str) -> None:
@@ -143,6 +159,7 @@ class Submitting(UseCase[SubmittingState]):
             return found, read_label(found.label, study, found.image)
 
         def put(found: tuple[Submission, np.ndarray]) -> None:
+            self._lines[found[0].image] = [found[0].key]
             self._editing.put(found[0].frame, found[1], Origin.PERSON, found[0].model)
             self.desk.scene.go_to(found[0].frame)
 
@@ -204,6 +221,8 @@ class Submitting(UseCase[SubmittingState]):
         drawn = [(f, self._editing.labels(f).copy(), self._editing.count(f)) for f in frames]
         bases, models = dict(self.desk.bases), {f: self._editing.model(f) for f in frames}
         outbox, made_at, reader = self._outbox, self._now(), self.desk.reader
+        lines = {image: line[-1] for image, line in self._lines.items()}
+        keys = {frame: uuid.uuid4().hex for frame in frames}
         self._set(busy=True, sentence="Checking and keeping.")
 
         def work(task: Task[Any]) -> None:
@@ -226,20 +245,22 @@ class Submitting(UseCase[SubmittingState]):
                         image_digest=study.digests[frame],
                         reader=reader,
                         made_at=made_at,
-                        key=uuid.uuid4().hex,
+                        key=keys[frame],
+                        follows=lines.get(image),
                     )
                 )
-            _put_all(outbox, made)
+            sending.put_all(outbox, made)
 
         def kept(_: None) -> None:
             if self.desk.study is study:
                 for frame, _labels, count in drawn:
                     self._editing.submitted(frame, count)
+                    self._lines.setdefault(study.images[frame], []).append(keys[frame])
             self._send()
 
         self._file(work, kept)
 
-    def _file(self, work: Callable[[Task[Any]], None], done: Callable[[None], None]) -> None:
+    def _file(self, work: Callable[[Task[Any]], T], done: Callable[[T], None]) -> None:
         def failed(error: CineLabelError) -> None:
             self._set(busy=False, sentence=str(error))
             self.desk.tell(error)
@@ -281,7 +302,9 @@ class Submitting(UseCase[SubmittingState]):
     def _sent(self, sent: Sent) -> None:
         sentence = sending.sentence_of(sent)
         for entry, kept in sent.kept:
-            self.desk.bases[entry.submission.image] = kept.version
+            made, base = entry.submission, self.desk.bases.get(entry.submission.image)
+            if made.key in self._lines.get(made.image, ()) and made.base_version == base:
+                self.desk.bases[made.image] = kept.version
         news = {entry.submission.image: kept.version for entry, kept in sent.kept}
         self._set(
             sent=MappingProxyType({**self.state.sent, **news}),
@@ -300,17 +323,19 @@ class Submitting(UseCase[SubmittingState]):
         self.desk.tell(error)
         self._look()
 
-    def _look(self) -> None:
-        """Show what is in the outbox."""
+    def _look(self, tell: Callable[[list[Entry]], None] = lambda entries: None) -> None:
+        """Show what is in the outbox, and tell it."""
         outbox = self._outbox
         if not outbox.folder.is_dir():
             return
-        self.desk.ask(
-            lambda task: outbox.entries(),
-            lambda entries: self._set(waiting=sending.waiting_of(entries)),
-            lane=Lane.FILES,
-            of_study=False,
-        )
+
+        def found(entries: list[Entry]) -> None:
+            self._set(waiting=sending.waiting_of(entries))
+            if self.desk.study is study:
+                tell(entries)
+
+        study = self.desk.study
+        self.desk.ask(lambda task: outbox.entries(), found, lane=Lane.FILES, of_study=False)
 
     def _mark(self, reason: str, what: str, mark: Callable[[Client, str, str], object]) -> None:
         study, client = self.desk.opened(), self.desk.connected()
@@ -337,16 +362,5 @@ class Submitting(UseCase[SubmittingState]):
 
     def _study_changed(self) -> None:
         self.desk.bases = {}
+        self._lines = {}
         self._set(findings=(), sent=MappingProxyType({}))
-
-
-def _put_all(outbox: Outbox, made: list[Submission]) -> None:
-    """Keep all or none: what is not kept is submitted again, under another key."""
-    entries = []
-    try:
-        for submission in made:
-            entries.append(outbox.put(submission))
-    except CineLabelError:
-        for entry in entries:
-            outbox.remove(entry)
-        raise
