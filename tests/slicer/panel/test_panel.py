@@ -86,6 +86,32 @@ def test_a_conflict_tells_who_came_first_and_offers_ways_out(bench: Any) -> None
     assert "Look at theirs first" in ui.overButton.toolTip()
 
 
+def test_theirs_counts_as_shown_once_it_is_there_and_not_for_the_next_conflict(bench: Any) -> None:
+    from CineLabelLib.answers import OutOfDate, ServerGone
+
+    error = OutOfDate("another label came first", cause="conflict")
+    error.version, error.who, error.time = 3, "paul", "2026-01-02T03:04:05Z"
+    submitting, ui = bench.panel.session.submitting, bench.panel.learn.ui
+    bench.open_case()
+    bench.paint(1, DISC)
+    bench.server.refusals.update(submit=error, label=ServerGone("nobody answers"))
+    bench.press(ui.submitFrameButton)
+    bench.wait(ui.conflictFrame.isVisible, "the conflict")
+    bench.press(ui.theirsButton)
+    bench.settle()
+    assert ui.theirsButton.text() == "Show theirs"
+    del bench.server.refusals["label"]
+    bench.server.versions[1] = 3
+    bench.press(ui.theirsButton)
+    bench.settle()
+    assert ui.theirsButton.text() == "Hide theirs"
+    submitting.try_again(submitting.state.waiting[0].entry)
+    bench.settle()
+    assert ui.conflictFrame.isVisible()
+    assert ui.theirsButton.text() == "Show theirs"
+    assert bench.scene.beside[1] is None
+
+
 def test_cancelling_leaves_no_message_and_no_label(bench: Any) -> None:
     bench.open_case()
     bench.server.pause_s = 5.0

@@ -267,7 +267,7 @@ class Conflict:
     """A submission that the server refused since another label came first.
 
     `keep_mine`, `open_theirs` and `submit_over` are the ways out; `seen` says whether theirs was
-    opened, without which `submit_over` is refused.
+    opened, without which `submit_over` is refused, and `shown` whether it is beside mine now.
     """
 
     entry: str
@@ -278,6 +278,7 @@ class Conflict:
     time: str | None
     sentence: str
     seen: bool = False
+    shown: bool = False
 
 
 @dataclass(frozen=True)

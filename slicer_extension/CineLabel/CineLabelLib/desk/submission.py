@@ -101,12 +101,13 @@ class Submitting(UseCase[SubmittingState]):
             return file, read_label(file.content, study, conflict.image)
 
         def show(found: tuple[LabelFile, np.ndarray]) -> None:
+            if self.state.conflict != conflict:
+                return
             file, labels = found
             title = f"{conflict.who or 'Theirs'}, version {file.version}"
             self.desk.scene.go_to(conflict.frame)
             self.desk.scene.show_beside(conflict.frame, labels, title)
-            if self.state.conflict == conflict:
-                self._set(conflict=replace(conflict, version=file.version, seen=True))
+            self._set(conflict=replace(conflict, version=file.version, seen=True, shown=True))
 
         self.desk.ask(work, show)
 
@@ -114,8 +115,9 @@ class Submitting(UseCase[SubmittingState]):
     def hide_theirs(self) -> None:
         """Take the label that came first off the screen."""
         conflict = self.state.conflict
-        if self.desk.study is not None and conflict is not None and conflict.seen:
+        if conflict is not None and conflict.shown:
             self.desk.scene.show_beside(conflict.frame, None)
+            self._set(conflict=replace(conflict, shown=False))
 
     @told
     def submit_over(self) -> None:
@@ -305,10 +307,13 @@ class Submitting(UseCase[SubmittingState]):
             made, base = entry.submission, self.desk.bases.get(entry.submission.image)
             if made.key in self._lines.get(made.image, ()) and made.base_version == base:
                 self.desk.bases[made.image] = kept.version
+        conflict = sending.conflict_of(sent.refused)
+        if conflict is not None:
+            self.hide_theirs()
         news = {entry.submission.image: kept.version for entry, kept in sent.kept}
         self._set(
             sent=MappingProxyType({**self.state.sent, **news}),
-            conflict=sending.conflict_of(sent.refused) or self.state.conflict,
+            conflict=conflict or self.state.conflict,
             waiting=sending.waiting_of(sent.entries),
             sentence=sentence or self.state.sentence,
         )
@@ -363,4 +368,5 @@ class Submitting(UseCase[SubmittingState]):
     def _study_changed(self) -> None:
         self.desk.bases = {}
         self._lines = {}
-        self._set(findings=(), sent=MappingProxyType({}))
+        conflict = self.state.conflict and replace(self.state.conflict, shown=False)
+        self._set(findings=(), conflict=conflict, sent=MappingProxyType({}))

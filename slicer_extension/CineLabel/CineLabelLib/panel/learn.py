@@ -31,7 +31,6 @@ class LearnSection(Section):
             (ui.reopenButton, lambda: submitting.reopen(self._reason())),
         ):
             button.clicked.connect(calls(action))
-        self._theirs_shown = False
         for part in (submitting, session.editing, session.connection, session.opening):
             part.changed.connect(calls(self.refresh))
         for signal in (ui.skipBox.editTextChanged, ui.skipBox.activated):
@@ -65,10 +64,9 @@ class LearnSection(Section):
         ui, conflict = self.ui, state.conflict
         ui.conflictFrame.setVisible(conflict is not None)
         if conflict is None:
-            self._theirs_shown = False
             return
         ui.conflictLabel.setText(conflict.sentence)
-        ui.theirsButton.setText("Hide theirs" if self._theirs_shown else "Show theirs")
+        ui.theirsButton.setText("Hide theirs" if conflict.shown else "Show theirs")
         self.allow(ui.theirsButton, self.needs_case())
         unseen = None if conflict.seen else "Look at theirs first."
         self.allow(ui.overButton, self.needs_case(), unseen)
@@ -91,10 +89,10 @@ class LearnSection(Section):
 
     def _theirs(self) -> None:
         """Show the label that came first, or hide it."""
-        self._theirs_shown = not self._theirs_shown
         submitting = self.session.submitting
-        (submitting.open_theirs if self._theirs_shown else submitting.hide_theirs)()
-        self.refresh()
+        conflict = submitting.state.conflict
+        shown = conflict is not None and conflict.shown
+        (submitting.hide_theirs if shown else submitting.open_theirs)()
 
     def _entry(self) -> str:
         """The submission that is selected, '' for none."""
