@@ -220,7 +220,8 @@ class FakeClient:
         other._task = task  # type: ignore[attr-defined]
         return other
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._asked("close", self.address)
 
     def _asked(self, name: str, *what: Any) -> None:
         self.server.asked.append((name, *what))

@@ -157,6 +157,26 @@ def test_a_lease_is_given_back_when_the_desk_closes(bench):
     assert bench.server.leases == {}
 
 
+def test_a_case_is_given_back_before_its_server_is_left_and_held_again_on_return(bench):
+    bench.open_case(0)
+    bench.server.asked.clear()
+    bench.session.connection.disconnect()
+    bench.settle()
+    assert bench.server.leases == {}
+    assert bench.server.asked == [("let_go", "heart__t00"), ("close", "http://127.0.0.1:9")]
+    bench.connect()
+    assert bench.server.leases == {"heart__t00": "reader"}
+
+
+def test_a_case_is_given_back_when_another_server_is_connected(bench):
+    bench.open_case(0)
+    other = "http://127.0.0.1:8"
+    bench.addresses[other] = type(bench.server)()
+    bench.session.connection.connect(other)
+    bench.settle()
+    assert bench.server.leases == bench.addresses[other].leases == {}
+
+
 @pytest.mark.parametrize("by_strategy", [True, False])
 def test_a_case_that_cannot_be_opened_is_not_held(bench, by_strategy):
     bench.connect()

@@ -58,9 +58,14 @@ class Connection(UseCase[ConnectionState]):
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        if self.desk.client is not None:
+        left = self.desk.client
+        if left is not None:
             self.desk.client = self.desk.role = None
             self.desk.client_changed.emit()
+            # Behind what it is still to be told, such as that a case is given back.
+            self.desk.ask(
+                lambda task: left.close(), lambda _: None, lane=Lane.WATCH, of_study=False
+            )
         self._state = ConnectionState()
         self._set()
 

@@ -41,6 +41,7 @@ class Opening(UseCase[OpeningState]):
         self._unsaved: SavedLabels | None = None
         self._offered: reading.LocalRecords | None = None
         self._held: tuple[Client, str] | None = None
+        self._lapsed: str | None = None
         self._renew = Every(desk.clock, RENEW_S)
         desk.scene.closing.connect(self._scene_closing)
         desk.client_changed.connect(self._client_changed)
@@ -194,13 +195,7 @@ class Opening(UseCase[OpeningState]):
     def tick(self) -> None:
         """Hold the case that is open for longer."""
         if self._held is not None and self._renew.due():
-            client, image = self._held
-            self.desk.ask(
-                lambda task: client.following(task).hold(image, LEASE_MINUTES),
-                lambda _: None,
-                self._not_held,
-                lane=Lane.WATCH,
-            )
+            self._hold_on(*self._held)
 
     # How it is done
 
@@ -314,16 +309,26 @@ class Opening(UseCase[OpeningState]):
         self.cancel()
         self.desk.leaving.emit()
         self._editing.autosave()
-        held, self._held = self._held, None
+        held, self._held, self._lapsed = self._held, None, None
         if held is not None and held[1] != but:
-            client, image = held
-            self.desk.ask(
-                lambda task: client.following(task).let_go(image),
-                lambda _: None,
-                lambda error: None,  # the server takes it back within the hour
-                lane=Lane.WATCH,
-                of_study=False,
-            )
+            self._let_go(*held)
+
+    def _hold_on(self, client: Client, image: str) -> None:
+        self.desk.ask(
+            lambda task: client.following(task).hold(image, LEASE_MINUTES),
+            lambda _: None,
+            self._not_held,
+            lane=Lane.WATCH,
+        )
+
+    def _let_go(self, client: Client, image: str) -> None:
+        self.desk.ask(
+            lambda task: client.following(task).let_go(image),
+            lambda _: None,
+            lambda error: None,  # the server takes it back within the hour
+            lane=Lane.WATCH,
+            of_study=False,
+        )
 
     def _forget(self, sentence: str) -> None:
         self.desk.study = self.desk.home = self.desk.ed = self.desk.es = None
@@ -342,9 +347,16 @@ class Opening(UseCase[OpeningState]):
             self._forget(f"The scene was closed.{kept}")
 
     def _client_changed(self) -> None:
+        """Give the case back at the server that is left, and hold it again where it is at home."""
         self._set(cases=())
-        if self._held is not None and self._held[0] is not self.desk.client:
-            self._held = None
+        held, home = self._held, self.desk.at_home()
+        if held is not None and held[0] is not self.desk.client:
+            self._held, self._lapsed = None, held[1]
+            self._let_go(*held)
+        elif self._lapsed is not None and home is not None:
+            self._held, self._lapsed = (home, self._lapsed), None
+            self._renew.restart()
+            self._hold_on(*self._held)
 
     def _not_held(self, error: CineLabelError) -> None:
         if isinstance(error, OutOfDate | NotAllowed):
