@@ -118,6 +118,7 @@ def test_a_label_that_the_server_has_is_not_replaced_unasked(bench, make_heart):
     run(bench)
     np.testing.assert_array_equal(bench.scene.kept[..., 1], make_heart(2))
     assert bench.session.segmentation.state.withheld == (1,)
+    assert "1 frame has labels that a person made" in bench.session.segmentation.state.sentence
 
 
 def test_what_arrives_after_the_study_changed_is_dropped(opened):

@@ -112,6 +112,17 @@ def test_theirs_counts_as_shown_once_it_is_there_and_not_for_the_next_conflict(b
     assert bench.scene.beside[1] is None
 
 
+def test_labels_of_another_reader_are_not_called_mine(bench: Any) -> None:
+    bench.server.versions[2] = 1
+    bench.open_case()
+    label = bench.panel.edit.ui.editedLabel
+    before = "Labelled by a person before: frame 2."
+    assert label.text() == f"You edited no frame of this study yet. {before}"
+    bench.paint(1, DISC)
+    own = "You edited frame 1 (1 with unsaved edits, autosaved as you work)."
+    assert label.text() == f"{own} {before}"
+
+
 def test_cancelling_leaves_no_message_and_no_label(bench: Any) -> None:
     bench.open_case()
     bench.server.pause_s = 5.0

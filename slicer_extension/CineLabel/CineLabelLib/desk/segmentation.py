@@ -172,8 +172,9 @@ class Segmentation(UseCase[SegmentationState]):
         done = len(found.labels) - len(self._withheld)
         sentence = f"Segmented {_count(done)} by {model}."
         if self._withheld:
-            kept = _count(len(self._withheld))
-            sentence += f" You edited {kept}: replace your edits, or keep them?"
+            have = "has" if len(self._withheld) == 1 else "have"
+            kept = f"{_count(len(self._withheld))} {have} labels that a person made"
+            sentence += f" {kept}: replace them, or keep them?"
         look = _look_at(found.answers)
         self._set(
             look_at=look,

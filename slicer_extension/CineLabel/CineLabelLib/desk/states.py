@@ -185,7 +185,7 @@ class EditingState:
 
     Attributes:
         frame: on screen.
-        edited: frames that a person edited since the study was opened, or that she saved before.
+        edited: frames that she edited since the study was opened, or that a person labelled before.
         unsaved: those of them that changed since they were last saved or submitted.
         unsubmitted: those that she edited since they were last submitted.
         origins: one a frame.
@@ -201,6 +201,12 @@ class EditingState:
     can_redo: bool = False
     saved_at: str | None = None
     sentence: str = ""
+
+    @property
+    def hers(self) -> frozenset[int]:
+        """Those of `edited` that are surely this reader's; the others may be anybody's."""
+        drawn = {f for f in self.edited if self.origins[f] is Origin.PERSON}
+        return self.unsubmitted | drawn
 
 
 class Surface(Enum):

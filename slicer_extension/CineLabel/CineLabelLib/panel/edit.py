@@ -134,13 +134,17 @@ class EditSection(Section):
 
 
 def _edited(state: EditingState) -> str:
-    """Which frames are edited, and what is saved of them."""
+    """Which frames she edited and what is saved of them, and which a person labelled before."""
     if state.sentence:
         return state.sentence
-    if not state.edited:
-        return "You edited no frame of this study yet."
-    frames = ", ".join(map(str, sorted(state.edited)))
-    noun = "frame" if len(state.edited) == 1 else "frames"
-    unsaved = len(state.unsaved)
+    earlier, unsaved = state.edited - state.hers, len(state.unsaved)
     kept = "all saved" if not unsaved else f"{unsaved} with unsaved edits, autosaved as you work"
-    return f"Edited {noun}: {frames} ({kept})."
+    told = "You edited no frame of this study yet."
+    if state.hers:
+        told = f"You edited {_frames(state.hers)} ({kept})."
+    return f"{told} Labelled by a person before: {_frames(earlier)}." if earlier else told
+
+
+def _frames(frames: frozenset[int]) -> str:
+    noun = "frame" if len(frames) == 1 else "frames"
+    return f"{noun} {', '.join(map(str, sorted(frames)))}"

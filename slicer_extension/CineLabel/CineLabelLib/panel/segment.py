@@ -94,9 +94,9 @@ class SegmentSection(Section):
     def _show_withheld(self, state: SegmentationState) -> None:
         ui, frames = self.ui, ", ".join(map(str, state.withheld))
         ui.withheldFrame.setVisible(bool(state.withheld))
-        which = f"Frame {frames} was" if len(state.withheld) == 1 else f"Frames {frames} were"
+        which = f"Frame {frames} has" if len(state.withheld) == 1 else f"Frames {frames} have"
         ui.withheldLabel.setText(
-            f"{which} edited by you. The model's labels wait; your edits stay until you decide."
+            f"{which} labels that a person made. They stay, and the model's wait, until you decide."
         )
 
 
