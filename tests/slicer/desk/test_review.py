@@ -141,6 +141,45 @@ def test_decisions_of_a_killed_slicer_reach_the_server_at_the_next_opening(bench
     assert decisions(again.server.record.record) == {1: "accept"}
 
 
+@pytest.mark.parametrize("index", [1, None])
+def test_a_decision_taken_back_while_the_server_is_away_does_not_return(bench, index):
+    decision = at(0, Action.EXCLUDE, "07:00").decision
+    theirs = (
+        a_record(decision=decision)
+        if index is None
+        else a_record(SliceReview(1, decision=decision))
+    )
+    bench.server.record = answers.StudyReview("heart", 1, "Bo", decision.time, theirs.as_dict())
+    bench.open_case()
+    bench.server.fails["save_review"] = answers.ServerGone("nobody answers")
+    review = bench.session.review
+    review.decide_study(None) if index is None else review.decide(index, None)
+    bench.settle()
+    bench.server.fails.clear()
+    again = bench.restart()
+    again.open_case()
+    state = again.session.review.state
+    assert state.decision is None
+    assert not any(row.decision for row in state.rows)
+    assert decisions(again.server.record.record) == {}
+    assert again.server.record.record["decision"] is None
+
+
+def test_a_decision_taken_back_does_not_return_with_what_somebody_decided_meanwhile(bench):
+    first = a_record(at(1, Action.EXCLUDE, "07:00"))
+    bench.server.record = answers.StudyReview(
+        "heart", 1, "Bo", "2030-05-06T07:00:00+00:00", first.as_dict()
+    )
+    bench.open_case()
+    second = a_record(at(1, Action.EXCLUDE, "07:00"), at(3, Action.EXCLUDE, "07:05"))
+    bench.server.record = answers.StudyReview(
+        "heart", 2, "Bo", "2030-05-06T07:05:00+00:00", second.as_dict()
+    )
+    bench.session.review.decide(1, None)
+    bench.settle()
+    assert decisions(bench.server.record.record) == {3: "exclude"}
+
+
 def test_what_somebody_decided_meanwhile_is_kept_beside_mine(bench):
     bench.open_case()
     theirs = a_record(at(3, Action.EXCLUDE, "07:00"))

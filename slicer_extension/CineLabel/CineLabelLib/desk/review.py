@@ -12,6 +12,7 @@ from CineLabelLib import thumbnails
 from CineLabelLib.answers import Case, OutOfDate, ServerError, StudyReview
 from CineLabelLib.core.errors import CineLabelError, InputError
 from CineLabelLib.core.review import Action, Decision, MotionGrade, ReviewRecord, SliceReview
+from CineLabelLib.desk import taken_back
 from CineLabelLib.desk.base import Desk, Lane, UseCase, told
 from CineLabelLib.desk.reading import Brought
 from CineLabelLib.desk.states import ReviewState, SliceRow
@@ -33,6 +34,7 @@ class Known:
         sent: whether the server has all of it.
         looks: what the images themselves show, a slice each.
         notes: sentences on the whole study.
+        gone: decisions that were taken back here, by `taken_back.name`.
     """
 
     record: ReviewRecord
@@ -40,6 +42,7 @@ class Known:
     sent: bool
     looks: tuple[thumbnails.SliceLook, ...]
     notes: tuple[str, ...] = ()
+    gone: frozenset[str] = frozenset()
 
 
 class Review(UseCase[ReviewState]):
@@ -52,6 +55,7 @@ class Review(UseCase[ReviewState]):
         self._records: LocalRecords | None = None
         self._version = 0
         self._sent, self._sending, self._learned = True, False, False
+        self._gone: frozenset[str] = frozenset()
         desk.study_changed.connect(self._study_changed)
         desk.server_back.connect(self._send)
 
@@ -65,6 +69,7 @@ class Review(UseCase[ReviewState]):
 
         def known(found: Known) -> None:
             early, self._learned = self._record, True
+            self._gone |= found.gone
             self._record = found.record if early is None else merge(found.record, early)
             self._version, self._sent, self._looks = found.version, found.sent, found.looks
             self._set(notes=found.notes, sentence="")
@@ -88,15 +93,17 @@ class Review(UseCase[ReviewState]):
         record = self._reviewed()
         if not 0 <= index < len(record.slices):
             raise InputError(f"there is no slice {index}")
-        slices = list(record.slices)
-        slices[index] = replace(slices[index], decision=self._decision(action, reason))
+        slices, decision = list(record.slices), self._decision(action, reason)
+        self._take_back(index, slices[index].decision, decision)
+        slices[index] = replace(slices[index], decision=decision)
         self._save(replace(record, slices=tuple(slices)))
 
     @told
     def decide_study(self, action: Action | None, reason: str = "") -> None:
         """Decide about the study as a whole; None takes the decision back."""
-        record = self._reviewed()
-        self._save(replace(record, decision=self._decision(action, reason)))
+        record, decision = self._reviewed(), self._decision(action, reason)
+        self._take_back(None, record.decision, decision)
+        self._save(replace(record, decision=decision))
 
     @told
     def go_to(self, index: int) -> None:
@@ -125,6 +132,10 @@ class Review(UseCase[ReviewState]):
         now = self.desk.clock.now().isoformat(timespec="seconds")
         return Decision(action, reason.strip(), self.desk.reader, now)
 
+    def _take_back(self, index: int | None, before: Decision | None, now: Decision | None) -> None:
+        if before is not None and now is None:
+            self._gone |= {taken_back.name(index, before)}
+
     def _reviewed(self) -> ReviewRecord:
         self.desk.opened()
         if self._record is None:
@@ -144,6 +155,11 @@ class Review(UseCase[ReviewState]):
         self._record, self._sent, records = record, self.desk.home is None, self._records
         self._show()
         assert records is not None
+        gone = self._gone
+
+        def keep(task: Task[Any]) -> int:
+            taken_back.keep(records.folder, gone)
+            return records.save_review(record)
 
         def kept(_: int) -> None:
             self._set(saved=self._sent, sentence="")
@@ -155,14 +171,14 @@ class Review(UseCase[ReviewState]):
             self._send()
 
         self._set(saved=False)
-        self.desk.ask(lambda task: records.save_review(record), kept, failed, lane=Lane.FILES)
+        self.desk.ask(keep, kept, failed, lane=Lane.FILES)
 
     def _send(self) -> None:
         """Save on the server what it has not; one request at a time."""
         record, client, version = self._record, self.desk.at_home(), self._version
         if record is None or client is None or self._sent or self._sending:
             return
-        self._sending = True
+        self._sending, gone = True, self._gone
 
         def kept(found: tuple[ReviewRecord, int]) -> None:
             self._sending = False
@@ -180,7 +196,7 @@ class Review(UseCase[ReviewState]):
             self._set(sentence=f"The decisions are kept here, not on the server yet: {error}")
 
         self.desk.ask(
-            lambda task: _save_there(client.following(task), record, version),
+            lambda task: _save_there(client.following(task), record, version, gone),
             kept,
             failed,
             lane=Lane.WATCH,
@@ -204,18 +220,26 @@ class Review(UseCase[ReviewState]):
     def _study_changed(self) -> None:
         self._record, self._records, self._looks = None, None, ()
         self._version, self._sent, self._sending = 0, True, False
-        self._learned = False
+        self._learned, self._gone = False, frozenset()
         self._state = ReviewState()
         self._set()
 
 
-def merge(theirs: ReviewRecord, mine: ReviewRecord, since: str | None = None) -> ReviewRecord:
+def merge(
+    theirs: ReviewRecord,
+    mine: ReviewRecord,
+    since: str | None = None,
+    gone: frozenset[str] = frozenset(),
+) -> ReviewRecord:
     """The findings of `theirs` with the later decision of both, a slice and for the study.
 
     since: decisions of mine that are not later than this time (ISO 8601) are known there already.
+    gone: decisions of `theirs` that were taken back here, by `taken_back.name`.
     """
 
-    def choose(their: Decision | None, my: Decision | None) -> Decision | None:
+    def choose(index: int | None, their: Decision | None, my: Decision | None) -> Decision | None:
+        if their is not None and taken_back.name(index, their) in gone:
+            their = None
         if my is None or (since is not None and _time(my.time) <= _time(since)):
             return their
         return my if their is None or _time(my.time) > _time(their.time) else their
@@ -224,10 +248,10 @@ def merge(theirs: ReviewRecord, mine: ReviewRecord, since: str | None = None) ->
     slices = dict(known)
     for found in mine.slices:
         their = known.get(found.index, replace(found, decision=None))
-        decision = choose(their.decision, found.decision)
+        decision = choose(found.index, their.decision, found.decision)
         slices[found.index] = replace(their, decision=decision)
     ordered = tuple(slices[index] for index in sorted(slices))
-    return replace(theirs, slices=ordered, decision=choose(theirs.decision, mine.decision))
+    return replace(theirs, slices=ordered, decision=choose(None, theirs.decision, mine.decision))
 
 
 def _time(text: str) -> datetime:
@@ -240,7 +264,7 @@ def _learn(
     """What this machine, the server and the images know of the breath-holds; in a thread."""
     notes: list[str] = []
     record, version, sent, grade = ReviewRecord(study.name), 0, True, None
-    looks = thumbnails.look(study)
+    looks, gone = thumbnails.look(study), taken_back.read(records.folder)
     try:
         here = records.latest_review()
     except CineLabelError as error:
@@ -252,7 +276,7 @@ def _learn(
     else:
         record, version = _read(there), there.version
         if here is not None:
-            merged = merge(record, here, there.time)
+            merged = merge(record, here, there.time, gone)
             sent = _decisions(merged) == _decisions(record)
             record = merged
     for quality in (case.quality for case in cases if case.quality is not None):
@@ -261,7 +285,7 @@ def _learn(
     if record.grade is None and grade in set(MotionGrade):
         notes.append(f"The server grades the motion {grade} of 3.")
     record = replace(record, slices=_all_slices(record.slices, study.n_slices))
-    return Known(record, version, sent, looks, tuple(dict.fromkeys(notes)))
+    return Known(record, version, sent, looks, tuple(dict.fromkeys(notes)), gone)
 
 
 def _ask(
@@ -275,7 +299,9 @@ def _ask(
         return None, ()
 
 
-def _save_there(client: Client, record: ReviewRecord, version: int) -> tuple[ReviewRecord, int]:
+def _save_there(
+    client: Client, record: ReviewRecord, version: int, gone: frozenset[str]
+) -> tuple[ReviewRecord, int]:
     """Save on the server, together with what others decided meanwhile; in a thread."""
     try:
         return record, client.save_review(record, version).version
@@ -283,7 +309,7 @@ def _save_there(client: Client, record: ReviewRecord, version: int) -> tuple[Rev
         there = client.review(record.study)
         if there is None:
             raise
-        both = merge(_read(there), record)
+        both = merge(_read(there), record, gone=gone)
         both = replace(both, slices=_all_slices(both.slices, len(record.slices)))
         return both, client.save_review(both, there.version).version
 
