@@ -49,7 +49,7 @@ endif
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m "timed and not slow"
 	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest \
-		-n 2 --dist loadfile -m "not timed and not slow"
+		-n 2 --dist loadfile --no-loadscope-reorder -m "not timed and not slow"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
