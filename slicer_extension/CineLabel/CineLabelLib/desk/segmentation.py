@@ -282,7 +282,7 @@ def _look_at(answers: dict[int | None, Answer]) -> tuple[Look, ...]:
                 continue
             each = of_slice[worst.frame, worst.slice]
             structure = max(("LV", "MYO", "RV"), key=lambda name: getattr(each, name) or 0.0)
-            reason = f"the networks differ by {each.disputed_ml:.1f} ml, most of all on {structure}"
+            reason = f"the networks differ by {each.disputed_ml:.1f} ml"
             frame = worst.frame if asked is None else asked
             looks.append(Look(frame, worst.slice, structure, each.disputed_ml, reason))
     return tuple(sorted(looks, key=lambda look: -look.disputed_ml))
