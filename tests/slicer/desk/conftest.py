@@ -224,9 +224,10 @@ class FakeClient:
         self._asked("close", self.address)
 
     def _asked(self, name: str, *what: Any) -> None:
+        hangs = self.server.hangs
         self.server.asked.append((name, *what))
-        if self.server.hangs is not None:
-            self.server.hangs.wait(DEADLINE_S)
+        if hangs is not None:
+            hangs.wait(DEADLINE_S)
         if name in self.server.fails:
             raise self.server.fails[name]
 
@@ -487,10 +488,10 @@ class Bench:
         self.pass_time(1.0)
         return labels
 
-    def restart(self) -> Bench:
-        """Slicer was killed and is started again."""
-        self.workers.close(0.0)
-        return Bench(self.folder, self.server)
+    def restart(self, folder: Path | None = None) -> Bench:
+        """Slicer was killed and is started again; `folder` is what the kill left on disk."""
+        self.workers.close()  # no thread of what was killed goes on beside the new one
+        return Bench(folder or self.folder, self.server)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 
 import numpy as np
@@ -258,19 +259,26 @@ def test_a_submission_whose_answer_is_lost_is_not_kept_twice(opened):
     assert opened.session.submitting.state.waiting == ()
 
 
-def test_a_kill_during_a_submission_loses_nothing_and_sends_nothing_twice(opened):
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_kill_during_a_submission_loses_nothing_and_sends_nothing_twice(
+    opened, tmp_path, arrived
+):
     mine = opened.draw(1)
-    opened.server.hangs = threading.Event()
+    hung = opened.server.hangs = threading.Event()
     opened.session.submitting.submit_frame()
     opened.until(lambda: sent(opened) == ["heart__t01"])
-    hung, opened.server.hangs = opened.server.hangs, None
-    kept_first = Outbox(opened.folder / "desk" / "outbox").pending()
-    assert len(kept_first) == 1
-    again = opened.restart()
-    hung.set()
+    left = shutil.copytree(opened.folder, tmp_path / "as the kill left it")
+    assert len(Outbox(left / "desk" / "outbox").pending()) == 1
+    if arrived:
+        hung.set()
+        opened.settle()
+        assert len(opened.server.labels["heart__t01"]) == 1
+    opened.server.hangs = None
+    again = opened.restart(left)
     again.connect()
     again.until(lambda: not again.session.submitting.state.waiting)
     again.settle()
+    hung.set()
     assert len(again.server.labels["heart__t01"]) == 1
     np.testing.assert_array_equal(again.server.newest("heart__t01"), mine)
 
