@@ -18,6 +18,7 @@ APPS = ROOT / "apps"
 # From the bottom up; rooms of one line may import each other without circles.
 LAYERS = (
     ("core",),
+    ("dicom",),
     ("studies", "datasets", "phantom"),
     ("networks", "transforms", "models", "labelstore"),
     ("segmentation", "quality"),
@@ -89,12 +90,13 @@ def test_the_package_itself_imports_no_room():
     assert [name for name in names if name.startswith("cinelabel")] == []
 
 
-def test_core_imports_numpy_and_the_standard_library_only():
-    allowed = {"numpy", "cinelabel", *sys.stdlib_module_names}
+@pytest.mark.parametrize(("carried", "bundled"), [("core", set()), ("dicom", {"pydicom"})])
+def test_rooms_that_slicer_carries_import_only_what_it_bundles(carried, bundled):
+    allowed = {"numpy", "cinelabel", *bundled, *sys.stdlib_module_names}
     foreign = [
         f"{path.name}: {name}"
         for path, room, package in modules()
-        if room == "core"
+        if room == carried
         for name in imports(path, package)
         if name.split(".")[0] not in allowed
     ]

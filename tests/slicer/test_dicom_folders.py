@@ -15,7 +15,7 @@ from cinelabel.core import errors
 from cinelabel.core.grid import Grid
 from cinelabel.studies import Study
 from cinelabel.studies.dicom_writer import write_cine
-from CineLabelLib import dicom
+from CineLabelLib import dicom_study
 from CineLabelLib.core.errors import InputError
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
@@ -68,7 +68,7 @@ def by_server(folder: Path, series: str | None = None) -> Study | str:
 
 def require_same(folder: Path, series: str | None = None) -> None:
     """Voxels, affine, times, name and order of frames are those of the server."""
-    found, expected = dicom.read_study(folder, series), by_server(folder, series)
+    found, expected = dicom_study.read_study(folder, series), by_server(folder, series)
     assert isinstance(expected, Study), expected
     np.testing.assert_array_equal(found.voxels.astype(np.float32), expected.frames)
     np.testing.assert_array_equal(found.affine, expected.grid.affine)
@@ -86,7 +86,7 @@ def test_phantoms_are_read_as_by_the_server_whatever_their_handedness(tmp_path, 
     phantom = study(affine, shape)
     write_cine(tmp_path / "cine", phantom)
     require_same(tmp_path / "cine")
-    found = dicom.read_study(tmp_path / "cine")
+    found = dicom_study.read_study(tmp_path / "cine")
     np.testing.assert_array_equal(found.voxels, phantom.frames)
     assert found.voxels.dtype == np.int16
     if shape[2] > 1:  # one slice does not tell on which side the next would be
@@ -192,43 +192,43 @@ def test_folders_of_every_usual_kind_are_read_as_by_the_server(cine, change):
 
 def test_a_folder_that_is_named_for_its_format_lends_the_name_above_it(tmp_path):
     write_cine(tmp_path / "patient-3" / "DICOM", study())
-    assert dicom.read_study(tmp_path / "patient-3" / "DICOM").name == "patient-3"
+    assert dicom_study.read_study(tmp_path / "patient-3" / "DICOM").name == "patient-3"
 
 
 def test_pixels_that_are_rescaled_are_float32_and_others_as_stored(cine):
-    assert dicom.read_study(cine).voxels.dtype == np.int16
+    assert dicom_study.read_study(cine).voxels.dtype == np.int16
     rescale_one_slice(cine)
-    assert dicom.read_study(cine).voxels.dtype == np.float32
+    assert dicom_study.read_study(cine).voxels.dtype == np.float32
 
 
 def test_unsigned_pixels_stay_unsigned(cine):
     edit(files(cine), PixelRepresentation=0)
-    assert dicom.read_study(cine).voxels.dtype == np.uint16
+    assert dicom_study.read_study(cine).voxels.dtype == np.uint16
     require_same(cine)
 
 
 def test_the_series_of_a_folder_are_listed_and_one_is_chosen(cine):
     add_a_long_axis(cine, slices=3, number=7, description="stress")
-    found = dicom.series_of(cine)
+    found = dicom_study.series_of(cine)
     assert [(s.key, s.description, s.slices, s.phases, s.joined) for s in found] == [
         ("1", "cine short axis phantom", 4, 3, 1),
         ("7", "stress", 3, 3, 1),
     ]
     with pytest.raises(InputError) as error:
-        dicom.read_study(cine)
+        dicom_study.read_study(cine)
     sentence = str(error.value)
     assert sentence.startswith(f"{cine}: holds 2 series, of which 2 may be the cine stack.")
     assert "7 'stress' 7 x 5, 3 slices, 3 phases" in sentence
     for key in ("1", "7"):
         require_same(cine, key)
-    with pytest.raises(InputError, match="has no series '99'. Choose one of 1 'cine"):
-        dicom.read_study(cine, "99")
+    with pytest.raises(InputError, match="has no series '99'. Choose a series of 1 'cine"):
+        dicom_study.read_study(cine, "99")
 
 
 def test_orientations_mixed_under_one_uid_are_two_series(cine):
     uid = str(pydicom.dcmread(files(cine)[0]).SeriesInstanceUID)
     add_a_long_axis(cine, number=1, series_uid=uid)
-    assert [(s.key, s.slices) for s in dicom.series_of(cine)] == [("1-1", 4), ("1-2", 1)]
+    assert [(s.key, s.slices) for s in dicom_study.series_of(cine)] == [("1-1", 4), ("1-2", 1)]
     require_same(cine)
     require_same(cine, "1-2")
 
@@ -240,7 +240,7 @@ def test_phase_maps_are_told_apart_from_magnitudes(cine):
         SOPInstanceUID=lambda image: generate_uid(),
         ImageType=["ORIGINAL", "PRIMARY", "P", "RETRO"],
     )
-    assert [s.phases for s in dicom.series_of(cine)] == [3, 3]
+    assert [s.phases for s in dicom_study.series_of(cine)] == [3, 3]
 
 
 def aside(image: pydicom.Dataset) -> list[float]:
@@ -339,7 +339,7 @@ def remove_pixels(folder: Path) -> None:
 def test_a_folder_that_is_no_cine_is_refused_in_the_words_of_the_server(cine, change, words):
     change(cine)
     with pytest.raises(InputError, match=words) as error:
-        dicom.read_study(cine)
+        dicom_study.read_study(cine)
     sentence = str(error.value)
     assert sentence.startswith(str(cine))
     assert "\n" not in sentence
@@ -351,13 +351,13 @@ def test_a_folder_that_is_no_cine_is_refused_in_the_words_of_the_server(cine, ch
 def test_a_file_cut_in_its_header_is_named(cine, size):
     cut(cine, size)
     with pytest.raises(InputError, match="slice01|slice 1"):
-        dicom.read_study(cine)
+        dicom_study.read_study(cine)
 
 
 def test_an_unknown_compression_is_named_with_a_way_out(cine):
     compress_badly(cine)
     with pytest.raises(InputError, match="slice01_phase01.dcm: is compressed|damaged"):
-        dicom.read_study(cine)
+        dicom_study.read_study(cine)
 
 
 def test_two_matrices_of_one_series_are_two_stacks(cine):
@@ -365,8 +365,8 @@ def test_two_matrices_of_one_series_are_two_stacks(cine):
     for path in files(cine / "small"):
         edit([path], SOPInstanceUID=generate_uid(), SeriesNumber=1)
     with pytest.raises(InputError, match="holds 2 series, of which 2 may be the cine stack"):
-        dicom.read_study(cine)
-    assert [s.columns for s in dicom.series_of(cine)] == [7, 6]
+        dicom_study.read_study(cine)
+    assert [s.columns for s in dicom_study.series_of(cine)] == [7, 6]
 
 
 def test_uids_against_the_standard_are_read_without_a_warning(cine):
@@ -375,13 +375,13 @@ def test_uids_against_the_standard_are_read_without_a_warning(cine):
         use_uids_against_the_standard(cine)
         assert heard, "pydicom warns of it"
         heard.clear()
-        dicom.read_study(cine)
+        dicom_study.read_study(cine)
     assert [str(each.message) for each in heard] == []
 
 
 def test_progress_grows_to_the_end_and_can_stop_the_reading(cine):
     shares: list[float] = []
-    dicom.read_study(cine, progress=lambda share, sentence: shares.append(share))
+    dicom_study.read_study(cine, progress=lambda share, sentence: shares.append(share))
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert 0.9 < shares[-1] < 1
@@ -395,4 +395,4 @@ def test_progress_grows_to_the_end_and_can_stop_the_reading(cine):
             raise Stopped
 
     with pytest.raises(Stopped):
-        dicom.read_study(cine, progress=stop)
+        dicom_study.read_study(cine, progress=stop)

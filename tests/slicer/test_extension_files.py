@@ -16,7 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = ROOT / "slicer_extension"
 MODULE = EXTENSION / "CineLabel"
-CORE = ROOT / "training" / "cinelabel" / "core"
+BACKEND = ROOT / "training" / "cinelabel"
+CARRIED = ("core", "dicom")
+"""Rooms of the backend that the module carries."""
 UI = sorted((MODULE / "Resources" / "UI").glob("*.ui"))
 
 WIDGETS = {
@@ -43,8 +45,9 @@ def listed(name: str) -> set[str]:
 
 
 def scripts() -> list[Path]:
-    """The module's Python files, without the copied core and the tests."""
-    library = [p for p in (MODULE / "CineLabelLib").rglob("*.py") if "core" not in p.parts]
+    """The module's Python files, without the rooms that are copied and the tests."""
+    library = (MODULE / "CineLabelLib").rglob("*.py")
+    library = [path for path in library if not set(CARRIED) & set(path.parts)]
     return sorted([MODULE / "CineLabel.py", *library])
 
 
@@ -61,8 +64,12 @@ def test_cmake_lists_every_icon_and_ui_file() -> None:
     }
 
 
-def test_cmake_lists_the_whole_core() -> None:
-    assert listed("CORE_SCRIPTS") == {path.name for path in CORE.glob("*.py")}
+def test_cmake_lists_the_whole_of_the_rooms_that_are_carried() -> None:
+    assert listed("CARRIED_SCRIPTS") == {
+        path.relative_to(BACKEND).as_posix()
+        for room in CARRIED
+        for path in (BACKEND / room).glob("*.py")
+    }
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
@@ -91,7 +98,10 @@ def test_what_cmake_builds_can_be_imported_without_the_source_tree(tmp_path: Pat
     configured = ["cmake", f"-DSlicer_DIR={tmp_path}", "-S", str(EXTENSION), "-B", str(build)]
     done = subprocess.run(configured, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    code = "from CineLabelLib.core.labels import LV; import CineLabelLib.session; print(LV.value)"
+    code = (
+        "from CineLabelLib.core.labels import LV; import CineLabelLib.session; "
+        "print(LV.value, 'pydicom' in sys.modules); import CineLabelLib.dicom_study"
+    )
     ran = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, sys.argv[1]); {code}"]
         + [str(build / "module")],
@@ -99,7 +109,7 @@ def test_what_cmake_builds_can_be_imported_without_the_source_tree(tmp_path: Pat
         text=True,
         timeout=120,
     )
-    assert ran.stdout.strip() == "1", ran.stderr
+    assert (ran.stdout.strip(), ran.stderr) == ("1 False", "")
 
 
 def test_the_catalogue_entry_has_the_fields_of_its_schema() -> None:
@@ -153,7 +163,7 @@ def test_our_modules_are_there_wherever_they_are_imported() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOTS
         for place in (MODULE.joinpath(*node.module.split(".")),)
         if not any(found.exists() for found in (place.with_suffix(".py"), place))
-        and not (CORE.parent.joinpath(*node.module.split(".")[1:]).with_suffix(".py")).exists()
+        and not (BACKEND.joinpath(*node.module.split(".")[1:]).with_suffix(".py")).exists()
     }
     assert not missing
 

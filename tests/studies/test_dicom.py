@@ -13,7 +13,8 @@ import pydicom
 import pytest
 from cinelabel import studies
 from cinelabel.core.errors import GridError, InputError, OutputError
-from cinelabel.studies import dicom, dicom_headers
+from cinelabel.dicom import headers
+from cinelabel.studies import dicom
 from cinelabel.studies.dicom_writer import Protocol
 from pydicom.uid import generate_uid
 
@@ -349,13 +350,13 @@ def test_two_stacks_are_listed_and_none_is_guessed(cine, make_study):
         studies.load(cine)
     sentence = str(error.value)
     assert sentence.startswith(f"{cine}: holds 2 series")
-    assert "--series: 1 'cine short axis phantom' 7 x 5, 4 slices, 3 phases" in sentence
+    assert "Choose a series of 1 'cine short axis phantom' 7 x 5, 4 slices, 3 phases" in sentence
     assert "7 'stress' 7 x 5, 3 slices, 3 phases" in sentence
     assert studies.load(cine, series="7").grid.shape == (7, 5, 3)
 
 
 def test_a_series_that_is_not_there_is_told_with_those_that_are(cine):
-    with pytest.raises(InputError, match="has no series '99'. Choose one with --series: 1 "):
+    with pytest.raises(InputError, match="has no series '99'. Choose a series of 1 "):
         studies.load(cine, series="99")
 
 
@@ -404,7 +405,7 @@ def test_real_files_against_the_standard_are_read_without_warnings(cine, edit_di
 
 
 def test_two_threads_that_read_images_leave_the_warnings_of_others_as_they_were(cine, monkeypatch):
-    images, _ = dicom_headers.scan(cine)
+    images, _ = headers.scan(cine)
     first_reads, second_reads, first_is_done = (threading.Event() for _ in range(3))
     read = pydicom.dcmread
 
@@ -417,9 +418,9 @@ def test_two_threads_that_read_images_leave_the_warnings_of_others_as_they_were(
 
     monkeypatch.setattr(pydicom, "dcmread", in_turn)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(dicom_headers.read_pixels, images[0])
+        first = pool.submit(headers.read_pixels, images[0])
         assert first_reads.wait(30)
-        second = pool.submit(dicom_headers.read_pixels, images[1])
+        second = pool.submit(headers.read_pixels, images[1])
         first.result(60)
         first_is_done.set()
         second.result(60)
@@ -432,7 +433,7 @@ def test_values_against_the_standard_are_read_without_a_warning(cine, edit_dicom
         edit_dicom(sorted(cine.iterdir()), SeriesInstanceUID="no such thing as a UID")
         assert heard, "pydicom warns of it"
         heard.clear()
-        images, _ = dicom_headers.scan(cine)
-        dicom_headers.read_pixels(images[0])
+        images, _ = headers.scan(cine)
+        headers.read_pixels(images[0])
     assert images[0].series_uid == "no such thing as a UID"
     assert [str(each.message) for each in heard] == []

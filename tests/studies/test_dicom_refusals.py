@@ -9,7 +9,8 @@ import pydicom
 import pytest
 from cinelabel import studies
 from cinelabel.core.errors import InputError
-from cinelabel.studies import dicom, dicom_headers
+from cinelabel.dicom import headers
+from cinelabel.studies import dicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 
 
@@ -55,22 +56,22 @@ def test_a_folder_of_reports(cine):
 
 
 def test_a_file_that_a_client_sends_deflated_is_refused_before_it_expands(cine):
-    dicom_headers.require_size(cine, 1 << 20)
+    headers.require_size(cine, 1 << 20)
     path = files(cine)[3]
     dataset = pydicom.dcmread(path)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dataset.save_as(path)
     with pytest.raises(InputError, match=f"{path.name}: is deflated as a whole"):
-        dicom_headers.require_size(cine, 1 << 20)
+        headers.require_size(cine, 1 << 20)
 
 
 def test_images_that_a_client_sends_are_counted_together(cine):
     size = sum(
         4 * pydicom.dcmread(path).Rows * pydicom.dcmread(path).Columns for path in files(cine)
     )
-    dicom_headers.require_size(cine, size)
+    headers.require_size(cine, size)
     with pytest.raises(InputError, match="GB of voxels"):
-        dicom_headers.require_size(cine, size - 1)
+        headers.require_size(cine, size - 1)
 
 
 def test_a_colour_series(cine, edit_dicom):

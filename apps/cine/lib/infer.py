@@ -93,9 +93,9 @@ def read_brought(path: Path) -> Study:
     if path.is_file():
         nifti.require_size(path, LARGEST_BYTES)
     else:
-        from cinelabel.studies import dicom_headers
+        from cinelabel.dicom import headers
 
-        dicom_headers.require_size(path, LARGEST_BYTES)
+        headers.require_size(path, LARGEST_BYTES)
     return studies.load(path)
 
 

@@ -1,7 +1,7 @@
 """The reader's desk, without the window: files, client, scene, use cases and panel of CineLabel.
 
-`core` is the backend's. The build copies it beside this file; in the source tree it is found in
-`training/cinelabel`, so that there is one source of truth.
+`core` and `dicom` are the backend's. The build copies them beside this file; in the source tree
+they are found in `training/cinelabel`, so that there is one source of truth.
 """
 
 from pathlib import Path

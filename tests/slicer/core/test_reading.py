@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CineLabelLib import dicom, nifti
+from CineLabelLib import dicom_study, nifti
 from CineLabelLib.mrml import volumes
 from CineLabelLib.mrml.scene import MrmlScene
 from CineLabelLib.study import CineStudy
@@ -48,7 +48,7 @@ def is_labelled_on_its_grid(scene: MrmlScene, study: CineStudy) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param("SC-HF-I-1", marks=pytest.mark.slow), "SC-HF-I-4"])
 def test_a_dicom_cine_is_shown_and_labelled(scene: MrmlScene, shared_data: Path, name: str) -> None:
-    study = dicom.read_study(shared_data / "sunnybrook" / name / "dicom")
+    study = dicom_study.read_study(shared_data / "sunnybrook" / name / "dicom")
     assert study.n_frames > 10
     is_shown_as_it_is(scene, study)
     is_labelled_on_its_grid(scene, study)

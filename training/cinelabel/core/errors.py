@@ -33,6 +33,25 @@ class InputError(CineLabelError):
     """An input file or argument that is missing, unreadable or wrong."""
 
 
+class ChoiceError(InputError):
+    """An input that may mean several things.
+
+    Args:
+        choices: (key, description) of each; the key chooses it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: object | None = None,
+        remedy: str | None = None,
+        choices: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(problem, where=where, remedy=remedy)
+        self.choices = choices
+
+
 class GridError(InputError):
     """Arrays that do not lie on the same grid, or a grid that is none."""
 

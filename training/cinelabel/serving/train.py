@@ -209,7 +209,7 @@ def patient_of(case: Case) -> str:
     """
     if case.kind != "dicom":
         return PHASE.sub("", case.study)
-    from cinelabel.studies.dicom_headers import patient_id
+    from cinelabel.dicom.headers import patient_id
 
     patient = patient_id(case.source)
     return f"dicom-{hashlib.sha256(patient.encode()).hexdigest()[:16]}" if patient else case.study

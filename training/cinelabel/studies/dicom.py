@@ -13,9 +13,16 @@ import numpy as np
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.grid import Grid
-from cinelabel.studies import dicom_series
-from cinelabel.studies.dicom_headers import Instance, SetAside, read_pixels, scan
-from cinelabel.studies.dicom_series import PHASE_ORDER, Group, SeriesSummary
+from cinelabel.dicom.headers import Instance, SetAside, read_pixels, scan
+from cinelabel.dicom.series import (
+    PHASE_ORDER,
+    Group,
+    SeriesSummary,
+    affine_lps,
+    choose,
+    group_series,
+    order_phases,
+)
 from cinelabel.studies.dicom_writer import write_cine
 from cinelabel.studies.nifti import study_name
 from cinelabel.studies.study import Study, require_image
@@ -30,7 +37,7 @@ NAMELESS_FOLDERS = ("dicom", "dcm", "images")
 def read_series(folder: Path) -> list[SeriesSummary]:
     """What a folder holds, without reading pixels. Raises InputError as `read`."""
     images, _ = scan(Path(folder))
-    return [group.summary() for group in dicom_series.group_series(images)]
+    return [group.summary() for group in group_series(images)]
 
 
 def read(folder: Path, series: str | None = None) -> Study:
@@ -50,8 +57,8 @@ def read(folder: Path, series: str | None = None) -> Study:
     """
     folder = Path(folder)
     images, set_aside = scan(folder)
-    groups = dicom_series.group_series(images)
-    group = dicom_series.choose(groups, series, folder)
+    groups = group_series(images)
+    group = choose(groups, series, folder)
     name = _folder_name(folder)
     if len(groups) == 1:
         return _assemble(group, set_aside, folder, name)
@@ -68,7 +75,7 @@ def read_all(folder: Path) -> list[Study]:
     """
     folder = Path(folder)
     images, set_aside = scan(folder)
-    groups = dicom_series.group_series(images)
+    groups = group_series(images)
     if len(groups) == 1:
         return [_assemble(groups[0], set_aside, folder, _folder_name(folder))]
     name = _folder_name(folder)
@@ -106,8 +113,8 @@ def phase_images(folder: Path, frame: int, series: str | None = None) -> list[In
 def _ordered_images(folder: Path, series: str | None) -> list[list[Instance]]:
     """The images of a folder's stack by slice and phase."""
     images, _ = scan(folder)
-    group = dicom_series.choose(dicom_series.group_series(images), series, folder)
-    return dicom_series.order_phases(group, folder)[0]
+    group = choose(group_series(images), series, folder)
+    return order_phases(group, folder)[0]
 
 
 def _folder_name(folder: Path) -> str:
@@ -120,8 +127,8 @@ def _assemble(group: Group, set_aside: list[SetAside], folder: Path, name: str) 
     for left_out in set_aside:
         if left_out.series_uid in group.series_uids:
             raise InputError(left_out.reason, where=left_out.path, remedy=left_out.remedy)
-    slices, order = dicom_series.order_phases(group, folder)
-    affine = LPS_TO_RAS @ dicom_series.affine_lps(group, folder)
+    slices, order = order_phases(group, folder)
+    affine = LPS_TO_RAS @ affine_lps(group, folder)
     first = group.first
     shape = (first.columns, first.rows, len(slices))
     frames = np.empty((*shape, group.phases), np.float32, order="F")

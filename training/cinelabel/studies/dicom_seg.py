@@ -23,7 +23,7 @@ from cinelabel import __version__
 from cinelabel.core.errors import GridError, InputError, LabelError
 from cinelabel.core.files import atomic_write
 from cinelabel.core.labels import LABEL_NAMES, STRUCTURES, CodedConcept, Structure
-from cinelabel.studies.dicom_headers import Instance, quiet
+from cinelabel.dicom.headers import Instance, quiet
 from cinelabel.studies.study import Study
 
 _CATEGORY = CodedConcept("123037004", "SCT", "Anatomical Structure")

@@ -1,6 +1,6 @@
 """Short-axis cine stacks of a DICOMweb server as folders of DICOM files, kept like the server's.
 
-What a stack is, the headers say, by the rules of `dicom_series`: only what has enough slices and
+What a stack is, the headers say, by the rules of the room `dicom`: only what has enough slices and
 phases is downloaded. A stack lies in `<stack>/<stack>/`, twice so that each is a study of its own
 also where an examination has several; its name is made of hashes and tells nothing of the patient.
 """
@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 
 from cinelabel.core.errors import CineLabelError, InputError
 from cinelabel.core.files import atomic_write, output_error, write_json
-from cinelabel.studies.dicom_headers import Instance, place_image, quiet
-from cinelabel.studies.dicom_series import RULES, Group, affine_lps, group_series, order_phases
+from cinelabel.dicom.headers import Instance, place_image, quiet
+from cinelabel.dicom.series import RULES, Group, affine_lps, group_series, order_phases
 from cinelabel.studies.pacs import (
     ANONYMOUS,
     LIMITS,

@@ -87,8 +87,8 @@ def _stacks(source: Path) -> list[str | None]:
     """
     if source.is_file():
         return [None]
+    from cinelabel.dicom.series import RULES
     from cinelabel.studies import dicom
-    from cinelabel.studies.dicom_series import RULES
 
     found = dicom.read_series(source)
     stacks = [summary for summary in found if summary.slices >= RULES.stack_slices]

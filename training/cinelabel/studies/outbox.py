@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from cinelabel.core.errors import CineLabelError, OutputError
 from cinelabel.core.files import check_identifier, output_error, write_json
-from cinelabel.studies.dicom_headers import Instance
+from cinelabel.dicom.headers import Instance
 from cinelabel.studies.dicom_seg import SegInfo, write_seg
 from cinelabel.studies.pacs import Pacs
 

@@ -24,7 +24,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
 from cinelabel.core.errors import CineLabelError, InputError
-from cinelabel.studies.dicom_headers import HEADER_TAGS, quiet
+from cinelabel.dicom.headers import HEADER_TAGS, quiet
 from cinelabel.studies.dicomweb_address import PASSWORD, TOKEN, USER, check_url
 
 _PAGE = 500  # series asked for at once
@@ -137,7 +137,7 @@ class Pacs:
             found.update({series.series_uid: series for series in page})
 
     def headers(self, study_uid: str, series_uid: str) -> list[Dataset]:
-        """What `dicom_headers` reads of each image of a series. Raises PacsError."""
+        """What `cinelabel.dicom.headers` reads of each image of a series. Raises PacsError."""
         return self._ask(
             "a request for headers",
             lambda: [

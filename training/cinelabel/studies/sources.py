@@ -242,7 +242,7 @@ def _study_uid(path: str) -> str | None:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
-    from cinelabel.studies.dicom_headers import quiet
+    from cinelabel.dicom.headers import quiet
 
     try:
         quiet()

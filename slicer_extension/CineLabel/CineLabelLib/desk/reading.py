@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from CineLabelLib import dicom, nifti
+from CineLabelLib import nifti
 from CineLabelLib.answers import ImageFile
 from CineLabelLib.core.errors import CineLabelError, InputError
 from CineLabelLib.core.files import write_json
@@ -54,6 +54,7 @@ def bring_local(path: Path, series: str | None, folder: Path, task: Task[Brought
     """A NIfTI file or a DICOM folder with the labels that were saved here.
 
     Raises:
+        ChoiceError: the folder holds several series that may be meant.
         InputError: it cannot be read; a sentence naming the file.
         Cancelled: nobody waits for it any more.
     """
@@ -62,7 +63,12 @@ def bring_local(path: Path, series: str | None, folder: Path, task: Task[Brought
         task.check()
         task.report(fraction, sentence)
 
-    study = dicom.read_study(path, series, progress) if path.is_dir() else nifti.read_study(path)
+    if path.is_dir():
+        from CineLabelLib import dicom_study  # pydicom takes its time: here, beside the main thread
+
+        study = dicom_study.read_study(path, series, progress)
+    else:
+        study = nifti.read_study(path)
     task.check()
     return _with_records(study, folder, {}, {}, {})
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cinelabel.core.errors import InputError
-from cinelabel.studies.dicom_headers import Instance
+from ..core.errors import ChoiceError, InputError
+from .headers import Instance
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,24 @@ def choose(groups: Sequence[Group], series: str | None, folder: Path) -> Group:
     """The group that `series` names, or the only stack.
 
     Raises:
-        InputError: the choice is not clear; the sentence lists the series.
+        ChoiceError: the choice is not clear; the sentence lists the series.
     """
-    listing = "; ".join(str(group.summary()) for group in groups)
-    remedy = f"Choose one with --series: {listing}"
+    choices = tuple((group.key, str(group.summary())) for group in groups)
+    remedy = f"Choose a series of {'; '.join(text for _, text in choices)}"
     if series is not None:
         chosen = [group for group in groups if series in _names(group)]
         exact = [group for group in chosen if group.key == series]
         if len(exact or chosen) == 1:
             return (exact or chosen)[0]
         problem = f"has {'several' if chosen else 'no'} series {series!r}"
-        raise InputError(problem, where=folder, remedy=remedy)
+        raise ChoiceError(problem, where=folder, remedy=remedy, choices=choices)
     if len(groups) == 1:
         return groups[0]
     stacks = [group for group in groups if len(group.slices) >= RULES.stack_slices]
     if len(stacks) == 1:
         return stacks[0]
     problem = f"holds {len(groups)} series, of which {len(stacks) or 'none'} may be the cine stack"
-    raise InputError(problem, where=folder, remedy=remedy)
+    raise ChoiceError(problem, where=folder, remedy=remedy, choices=choices)
 
 
 def order_phases(group: Group, folder: Path) -> tuple[list[list[Instance]], str]:

@@ -6,32 +6,34 @@ LPS+ to RAS+.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from CineLabelLib.core.errors import InputError
-from CineLabelLib.dicom_images import DicomImage, Progress, SetAside, read_pixels, scan
-from CineLabelLib.dicom_stacks import (
+from CineLabelLib.dicom.headers import Instance, SetAside, read_pixels, scan
+from CineLabelLib.dicom.series import (
     PHASE_ORDER,
-    Series,
-    Stack,
+    Group,
+    SeriesSummary,
     affine_lps,
     choose,
+    group_series,
     order_phases,
-    stacks_of,
 )
 from CineLabelLib.study import CineStudy, require_image, study_name
+
+Progress = Callable[[float, str], object]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NAMELESS_FOLDERS = ("dicom", "dcm", "images")  # these say what lies in them, not whose it is
 
 
-def series_of(folder: Path) -> list[Series]:
-    """The stacks that a folder holds, without reading pixels. Raises InputError as `read_study`."""
-    images, _ = scan(Path(folder), _silent)
-    return [stack.summary() for stack in stacks_of(images)]
+def series_of(folder: Path) -> list[SeriesSummary]:
+    """The series that a folder holds, without reading pixels. Raises InputError as `read_study`."""
+    images, _ = scan(Path(folder))
+    return [group.summary() for group in group_series(images)]
 
 
 def read_study(
@@ -46,33 +48,38 @@ def read_study(
 
     Args:
         folder: DICOM files of one patient.
-        series: a key of `series_of`; needed when several stacks may be the cine.
+        series: a key of `series_of`; needed when several may be the cine.
         progress: called with the share that is read and a sentence; what it raises ends the read.
 
     Raises:
         InputError: a sentence naming the file, slice or series that is wrong: no image, mixed
             patients, colour, a slice missing or taken twice, unequal numbers of phases, ...
+        ChoiceError: several series may be the cine and none is chosen.
     """
     folder, progress = Path(folder), progress or _silent
-    images, set_aside = scan(folder, lambda share, text: progress(share / 2, text))
-    stacks = stacks_of(images)
-    stack = choose(stacks, series, folder)
+
+    def count(done: int, total: int) -> None:
+        progress(done / total / 2, f"Reading headers, {done} of {total}")
+
+    images, set_aside = scan(folder, count)
+    groups = group_series(images)
+    group = choose(groups, series, folder)
     for left_out in set_aside:
-        if left_out.series_uid in stack.series_uids:
+        if left_out.series_uid in group.series_uids:
             raise InputError(left_out.reason, where=left_out.path, remedy=left_out.remedy)
-    slices, order = order_phases(stack, folder)
-    affine = LPS_TO_RAS @ affine_lps(stack, folder)
+    slices, order = order_phases(group, folder)
+    affine = LPS_TO_RAS @ affine_lps(group, folder)
     voxels = _voxels(slices, progress)
     require_image(voxels, folder)
     here = folder.resolve()
     name = study_name(here.parent if here.name.lower() in _NAMELESS_FOLDERS else here)
     return CineStudy(
-        name=name if len(stacks) == 1 else f"{name}-{stack.key}",
+        name=name if len(groups) == 1 else f"{name}-{group.key}",
         voxels=voxels,
         affine=affine,
         trigger_times_ms=_trigger_times_ms(slices) if order == "trigger_time_ms" else None,
         source=folder,
-        notes=_notes(stack, stacks, set_aside, order),
+        notes=_notes(group, groups, set_aside, order),
     )
 
 
@@ -80,7 +87,7 @@ def _silent(share: float, sentence: str) -> None:
     """A progress that tells nobody."""
 
 
-def _voxels(slices: Sequence[Sequence[DicomImage]], progress: Progress) -> np.ndarray:
+def _voxels(slices: Sequence[Sequence[Instance]], progress: Progress) -> np.ndarray:
     """(x, y, z, t) of the images, of one type that holds them all."""
     total = sum(map(len, slices))
     pixels: list[list[np.ndarray]] = []
@@ -100,7 +107,7 @@ def _voxels(slices: Sequence[Sequence[DicomImage]], progress: Progress) -> np.nd
     return voxels
 
 
-def _trigger_times_ms(slices: Sequence[Sequence[DicomImage]]) -> tuple[float, ...] | None:
+def _trigger_times_ms(slices: Sequence[Sequence[Instance]]) -> tuple[float, ...] | None:
     """The trigger time of each phase; breath-holds differ a little, so the median of slices."""
     times = [[image.trigger_time_ms for image in images] for images in slices]
     if any(time is None for row in times for time in row):
@@ -109,13 +116,13 @@ def _trigger_times_ms(slices: Sequence[Sequence[DicomImage]]) -> tuple[float, ..
 
 
 def _notes(
-    stack: Stack, stacks: Sequence[Stack], set_aside: Sequence[SetAside], order: str
+    group: Group, groups: Sequence[Group], set_aside: Sequence[SetAside], order: str
 ) -> tuple[str, ...]:
     notes = []
-    if len(stack.series_uids) > 1:
-        notes.append(f"Joined {len(stack.series_uids)} series of one slice each.")
+    if len(group.series_uids) > 1:
+        notes.append(f"Joined {len(group.series_uids)} series of one slice each.")
     if order != "trigger_time_ms":
         notes.append(f"Phases ordered by {PHASE_ORDER[order]}, trigger times are missing.")
     notes += [f"{item.path.name} left out, it {item.reason}." for item in set_aside]
-    notes += [f"Series {other.summary()} left out." for other in stacks if other is not stack]
+    notes += [f"Series {other.summary()} left out." for other in groups if other is not group]
     return tuple(notes)

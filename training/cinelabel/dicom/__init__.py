@@ -1,0 +1,1 @@
+"""Short-axis cine in DICOM files: images by their headers, sorted into slices and phases."""
