@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from CineLabelLib.core.labels import LV
 from CineLabelLib.desk.states import Origin
-from CineLabelLib.shortaxis import AlreadyLabelled
+from CineLabelLib.shortaxis import AlreadyLabelled, NothingToDo
 
 
 def test_only_frames_that_a_person_edited_count_as_edited(bench):
@@ -205,6 +205,18 @@ def test_buttons_reach_the_slice_and_frame_on_screen(bench):
         ("copy_frame", 1, None, False),
         ("clear_slice", 1),
         ("grow", LV, 1.5),
+    ]
+
+
+def test_closing_the_muscle_is_of_the_frame_on_screen_and_what_it_cannot_do_is_told(bench):
+    bench.session.editing.close_muscle()
+    bench.open_local()
+    bench.scene.edits.fails = NothingToDo("the muscle is closed already")
+    bench.session.editing.close_muscle()
+    assert bench.scene.edits.calls == [("close_muscle",)]
+    assert bench.problems == [
+        "no study is open. Open one first.",
+        "the muscle is closed already.",
     ]
 
 

@@ -280,6 +280,7 @@ PATHS: dict[tuple[str, str], tuple[Callable[[Any], None], Callable[[Any], object
         lambda b: (here(b) == 1).sum() < (b.scene.labels(1) > 0).sum(),
     ),
     ("edit", "clearSliceButton"): (edited, lambda b: not here(b)[:, :, 2].any()),
+    ("edit", "closeMuscleButton"): (edited, lambda b: here(b)[DISC].all()),
     ("measure", "copyButton"): (
         segmented,
         lambda b: b.application.clipboard().text() == b.panel.session.measuring.text() != "",
@@ -397,3 +398,33 @@ def test_labels_are_not_replaced_by_a_copy_unasked(bench: Any) -> None:
     bench.press(bench.panel.edit.ui.previousSliceButton)
     assert "labels already" in bench.asked.questions[-1]
     assert (here(bench) == before).all()
+
+
+def test_the_muscle_is_closed_as_an_edit_that_can_be_undone(bench: Any) -> None:
+    ui, editing = bench.panel.edit.ui, bench.panel.session.editing
+    segmented(bench)
+    bench.paint(1, np.s_[22:27, 13:18, 3], 3)
+    before = here(bench)
+    bench.press(ui.saveButton)
+    bench.wait(lambda: not editing.state.unsaved, "the end of saving")
+    bench.press(ui.closeMuscleButton)
+    bench.settle()
+    changed = here(bench) != before
+    assert set(before[changed]) == {3}
+    assert set(here(bench)[changed]) == {2}
+    assert editing.state.unsaved == {1}
+    bench.press(ui.undoButton)
+    assert (here(bench) == before).all()
+
+
+def test_what_changes_labels_waits_for_a_frame_that_has_some(bench: Any) -> None:
+    bench.open_case()
+    ui = bench.panel.edit.ui
+    buttons = (ui.fillButton, ui.smoothButton, ui.islandsButton, ui.closeMuscleButton)
+    for button in (*buttons, ui.clearSliceButton, ui.growButton, ui.shrinkButton):
+        assert "no labels yet" in button.toolTip()
+    bench.press(bench.panel.segment.ui.segmentButton)
+    bench.settle()
+    assert all(button.isEnabled() for button in (*buttons, ui.clearSliceButton))
+    bench.scene.go_to(0)
+    assert not ui.closeMuscleButton.isEnabled()

@@ -222,6 +222,12 @@ class Editing(UseCase[EditingState]):
         self.desk.scene.edits.keep_largest(structure)
 
     @told
+    def close_muscle(self) -> None:
+        """Put muscle where RV touches LV in the frame on screen; fill holes in LV and muscle."""
+        self.desk.opened()
+        self.desk.scene.edits.close_muscle()
+
+    @told
     def grow(self, structure: Structure, by_mm: float) -> None:
         self.desk.opened()
         self.desk.scene.edits.grow(structure, by_mm)

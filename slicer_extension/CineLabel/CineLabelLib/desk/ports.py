@@ -21,7 +21,8 @@ class Edits(Protocol):
     Each is one step of undo, raises CineLabelError with a sentence when it cannot be done, and
     makes the scene emit `edited` when it changed a voxel. `structure` None is all of them. A
     neighbour is never eaten while neighbours are locked: only background and the structure itself
-    change, except by `copy_slice` and `copy_frame`, which replace what they name.
+    change, except by `copy_slice` and `copy_frame`, which replace what they name, and by
+    `close_muscle`, which takes RV that touches LV.
     """
 
     def lock(self, locked: bool) -> None:

@@ -203,6 +203,11 @@ class EditingState:
     sentence: str = ""
 
     @property
+    def origin(self) -> Origin:
+        """Where the labels of the frame on screen came from."""
+        return self.origins[self.frame] if self.frame < len(self.origins) else Origin.NONE
+
+    @property
     def hers(self) -> frozenset[int]:
         """Those of `edited` that are surely this reader's; the others may be anybody's."""
         drawn = {f for f in self.edited if self.origins[f] is Origin.PERSON}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from CineLabelLib.core.labels import LV, MYO, RV, Structure
-from CineLabelLib.desk.states import EditingState
+from CineLabelLib.desk.states import EditingState, Origin
 from CineLabelLib.panel.section import Section, Tools, calls, say, value
 
 STRUCTURES: tuple[Structure | None, ...] = (None, LV, MYO, RV)
@@ -38,6 +38,7 @@ class EditSection(Section):
             (ui.growButton, lambda: self._grow(1)),
             (ui.shrinkButton, lambda: self._grow(-1)),
             (ui.clearSliceButton, editing.clear_slice),
+            (ui.closeMuscleButton, editing.close_muscle),
         ):
             button.clicked.connect(calls(action))
         ui.lockCheck.clicked.connect(
@@ -91,19 +92,20 @@ class EditSection(Section):
         single = "It has one frame." if study is not None and study.n_frames == 1 else None
         for widget in (ui.previousFrameButton, ui.nextFrameButton, ui.wholeFrameCheck):
             self.allow(widget, missing, single)
-        for widget in (
+        for widget in (ui.structureBox, ui.growSpin, ui.segmentEditor):
+            self.allow(widget, missing)
+        empty = "This frame has no labels yet." if state.origin is Origin.NONE else None
+        for button in (
             ui.fillButton,
             ui.smoothButton,
             ui.islandsButton,
             ui.clearSliceButton,
-            ui.structureBox,
-            ui.growSpin,
-            ui.segmentEditor,
+            ui.closeMuscleButton,
         ):
-            self.allow(widget, missing)
+            self.allow(button, missing, empty)
         one = None if self._structure() else "Choose one structure first."
         for button in (ui.growButton, ui.shrinkButton):
-            self.allow(button, missing, one)
+            self.allow(button, missing, empty, one)
         say(ui.editedLabel, "" if missing else _edited(state))
 
     def _structure(self) -> Structure | None:
