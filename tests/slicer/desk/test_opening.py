@@ -4,6 +4,9 @@ import threading
 
 import numpy as np
 import pytest
+from cinelabel.core.grid import Grid
+from cinelabel.studies import Study
+from cinelabel.studies.dicom_writer import write_cine
 from CineLabelLib import answers, nifti
 from CineLabelLib.desk.states import Link, Origin
 
@@ -105,6 +108,43 @@ def test_a_local_study_works_without_any_server(bench, make_heart):
     np.testing.assert_array_equal(again.scene.kept[..., 2], make_heart(2))
     assert again.session.editing.state.edited == {2}
     assert not again.problems
+
+
+@pytest.fixture
+def exam(tmp_path):
+    """A folder with two series of four slices."""
+    frames = np.arange(7 * 5 * 4 * 3, dtype=np.float32).reshape(7, 5, 4, 3)
+    for number in (3, 4):
+        study = Study("exam", frames + number, Grid((7, 5, 4), np.eye(4)), True, kind="phantom")
+        write_cine(tmp_path / "exam" / str(number), study, series_number=number)
+    return tmp_path / "exam"
+
+
+def test_several_series_of_a_folder_are_offered_and_the_chosen_one_opens(bench, exam):
+    bench.session.opening.open_folder(exam)
+    bench.settle()
+    choice = bench.session.opening.state.choice
+    assert [key for key, _ in choice.series] == ["3", "4"]
+    assert "4 slices, 3 phases" in choice.series[1][1]
+    assert choice.sentence.startswith("exam holds 2 series, of which 2 may be the cine")
+    assert not bench.problems
+    bench.session.opening.open_series("4")
+    bench.settle()
+    assert bench.session.desk.study.voxels.min() == 4
+    assert bench.session.opening.state.choice is None
+
+
+def test_a_choice_of_series_ends_when_something_else_is_opened_or_none_is_wanted(bench, exam):
+    bench.session.opening.open_folder(exam)
+    bench.settle()
+    bench.session.opening.leave_series()
+    assert bench.session.opening.state.choice is None
+    bench.session.opening.open_series("4")
+    assert bench.problems == ["no folder waits for a choice of its series."]
+    bench.session.opening.open_folder(exam)
+    bench.settle()
+    bench.open_local()
+    assert bench.session.opening.state.choice is None
 
 
 def test_a_file_that_is_no_image_is_one_sentence_and_the_study_stays(bench, tmp_path):

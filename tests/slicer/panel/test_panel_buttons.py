@@ -180,6 +180,25 @@ def chosen_folder(bench: Any) -> None:
     bench.asked.folder.mkdir(parents=True)
 
 
+def two_series(bench: Any) -> None:
+    """A folder of which it is not clear which series is meant; the second one is chosen."""
+    from cinelabel.core.grid import Grid
+    from cinelabel.studies import Study
+    from cinelabel.studies.dicom_writer import write_cine
+    from fakes import beating_disc
+
+    frames = beating_disc()
+    folder = bench.panel.session.desk.folder / "exam"
+    for number in (3, 4):
+        grid = Grid(frames.shape[:3], np.diag([1.5, 1.5, 8, 1]))
+        exam = Study("exam", frames.astype(np.float32), grid, True, kind="phantom")
+        write_cine(folder / str(number), exam, series_number=number)
+    bench.asked.folder = folder
+    bench.press(bench.panel.study.ui.openFolderButton)
+    bench.wait(bench.panel.study.ui.seriesFrame.isVisible, "the choice")
+    bench.panel.study.ui.seriesBox.setCurrentIndex(1)
+
+
 def listed(bench: Any) -> None:
     bench.connect()
     bench.press(bench.panel.study.ui.listButton)
@@ -215,6 +234,14 @@ PATHS: dict[tuple[str, str], tuple[Callable[[Any], None], Callable[[Any], object
     ("study", "openCaseButton"): (listed, lambda b: b.panel.session.opening.state.study),
     ("study", "openFileButton"): (chosen_file, lambda b: b.panel.session.opening.state.study),
     ("study", "openFolderButton"): (chosen_folder, lambda b: b.message),
+    ("study", "openSeriesButton"): (
+        two_series,
+        lambda b: b.panel.study.ui.studyLabel.text().startswith("exam-4: "),
+    ),
+    ("study", "leaveSeriesButton"): (
+        two_series,
+        lambda b: not b.panel.study.ui.seriesFrame.isVisible() and b.scene.study is None,
+    ),
     ("study", "cancelOpeningButton"): (
         opening,
         lambda b: b.panel.session.opening.state.busy is None,

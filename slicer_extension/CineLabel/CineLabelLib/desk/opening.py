@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CineLabelLib.answers import NextCase, NotAllowed, OutOfDate
-from CineLabelLib.core.errors import CineLabelError, InputError
+from CineLabelLib.core.errors import ChoiceError, CineLabelError, InputError
 from CineLabelLib.desk import reading
 from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
 from CineLabelLib.desk.editing import Editing
 from CineLabelLib.desk.reading import Brought
-from CineLabelLib.desk.states import OpeningState, Origin, Unsaved
+from CineLabelLib.desk.states import OpeningState, Origin, SeriesChoice, Unsaved
 from CineLabelLib.records import SavedLabels
 from CineLabelLib.signals import Signal
 
@@ -109,8 +109,22 @@ class Opening(UseCase[OpeningState]):
 
     @told
     def open_folder(self, path: Path, series: str | None = None) -> None:
-        """Open a folder with a DICOM cine; `series` chooses one of several by its key."""
+        """Open a folder with a DICOM cine; `series` chooses one of several by its key.
+
+        Where it is not clear which is meant, `state.choice` offers them.
+        """
         self._open_local(path, series)
+
+    @told
+    def open_series(self, key: str) -> None:
+        """Open one of the series that are offered."""
+        if self.state.choice is None:
+            raise InputError("no folder waits for a choice of its series")
+        self._open_local(self.state.choice.folder, key)
+
+    def leave_series(self) -> None:
+        """Open none of the series that are offered."""
+        self._set(choice=None)
 
     @told
     def cancel(self) -> None:
@@ -211,18 +225,31 @@ class Opening(UseCase[OpeningState]):
             f"Opening {path}.",
             lambda task: reading.bring_local(path, series, folder, task),
             lambda brought: self._show(brought, None),
+            lambda error: self._not_clear(path, error),
         )
+
+    def _not_clear(self, folder: Path, error: CineLabelError) -> None:
+        """Offer the series of a folder, or tell what else was wrong with it."""
+        if isinstance(error, ChoiceError):
+            sentence = f"{folder.name} {error.problem}. Choose one."
+            self._set(choice=SeriesChoice(folder, error.choices, sentence))
+        else:
+            self.desk.tell(error)
 
     def _studies(self) -> Path:
         return self.desk.folder / "studies"
 
     def _begin(
-        self, busy: str, work: Callable[[Task[Any]], Any], done: Callable[[Any], None]
+        self,
+        busy: str,
+        work: Callable[[Task[Any]], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[CineLabelError], None] | None = None,
     ) -> None:
         """Open something in place of what is being opened; an answer that is late is dropped."""
         self.cancel()
         self.desk.leaving.emit()
-        self._set(busy=busy, fraction=None)
+        self._set(busy=busy, fraction=None, choice=None)
 
         def finish(found: Any) -> None:
             if self._task is task:
@@ -234,7 +261,7 @@ class Opening(UseCase[OpeningState]):
             if self._task is task:
                 self._task = None
                 self._set(busy=None, fraction=None)
-                self.desk.tell(error)
+                (failed or self.desk.tell)(error)
 
         task = self.desk.ask(
             work,

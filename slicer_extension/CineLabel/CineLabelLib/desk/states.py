@@ -18,6 +18,7 @@ from CineLabelLib.study import CineStudy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from CineLabelLib.answers import Case, Course, Models
 
@@ -64,6 +65,15 @@ class Unsaved:
 
 
 @dataclass(frozen=True)
+class SeriesChoice:
+    """A folder with several series that may be meant: `series` is (key, description) of each."""
+
+    folder: Path
+    series: tuple[tuple[str, str], ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
 class OpeningState:
     """What is open, what is being opened.
 
@@ -75,6 +85,7 @@ class OpeningState:
         ed, es: as the source, the server or the reader says; None while not known.
         cases: as listed last by `list_cases`.
         unsaved: offered until `restore_unsaved` or `leave_unsaved` is called.
+        choice: offered until `open_series` or `leave_series` is called, or something else opened.
     """
 
     study: CineStudy | None = None
@@ -88,6 +99,7 @@ class OpeningState:
     es: int | None = None
     cases: tuple[Case, ...] = ()
     unsaved: Unsaved | None = None
+    choice: SeriesChoice | None = None
 
 
 @dataclass(frozen=True, eq=False)

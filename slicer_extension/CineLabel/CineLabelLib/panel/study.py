@@ -45,6 +45,8 @@ class StudySection(Section):
             (ui.openFileButton, self._open_file),
             (ui.openFolderButton, self._open_folder),
             (ui.cancelOpeningButton, opening.cancel),
+            (ui.openSeriesButton, self._open_series),
+            (ui.leaveSeriesButton, opening.leave_series),
             (ui.restoreButton, opening.restore_unsaved),
             (ui.leaveButton, self._discard),
             (ui.previousFrameButton, lambda: opening.step(-1)),
@@ -111,6 +113,10 @@ class StudySection(Section):
             ui.openingBar.setValue(int(100 * (state.fraction or 0)))
             ui.openingBar.setFormat(f"{state.busy} %p%")
         say(ui.reasonLabel, f"Why this case: {state.reason}" if state.reason else "")
+        choice = state.choice
+        ui.seriesFrame.setVisible(choice is not None)
+        ui.seriesLabel.setText(choice.sentence if choice else "")
+        self.choices(ui.seriesBox, [text for _, text in choice.series] if choice else [])
         ui.unsavedFrame.setVisible(state.unsaved is not None)
         ui.unsavedLabel.setText(state.unsaved.sentence if state.unsaved else "")
         ui.studyLabel.setText(_study(state))
@@ -186,6 +192,11 @@ class StudySection(Section):
         path = self.tools.ask.open_folder()
         if path is not None:
             self.session.opening.open_folder(path)
+
+    def _open_series(self) -> None:
+        choice, index = self.session.opening.state.choice, value(self.ui.seriesBox, "currentIndex")
+        if choice is not None and 0 <= index < len(choice.series):
+            self.session.opening.open_series(choice.series[index][0])
 
 
 def _server(state: Any) -> str:
