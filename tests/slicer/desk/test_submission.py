@@ -212,6 +212,59 @@ def test_a_refused_one_can_be_tried_again_or_withdrawn(opened, make_heart):
     assert submitting.state.conflict is None
 
 
+@pytest.fixture
+def refused(opened, make_heart):
+    """Bo's label came first, and is shown beside mine."""
+    opened.draw(1)
+    opened.server.label("heart__t01", make_heart(0), "Bo", "2030-05-06T07:10:00+00:00")
+    submit(opened)
+    opened.session.submitting.open_theirs()
+    opened.settle()
+    assert opened.session.submitting.state.conflict.shown
+    return opened
+
+
+def test_a_conflict_stays_while_its_submission_is_refused(refused):
+    refused.pass_time(60)
+    assert refused.session.submitting.state.conflict.shown
+
+
+@pytest.mark.parametrize("settle", [Outbox.remove, Outbox.again])
+def test_a_conflict_that_another_program_settled_is_closed(refused, settle):
+    refused.server.fails["submit"] = answers.ServerGone("nobody answers")
+    submitting = refused.session.submitting
+    settle(Outbox(refused.folder / "desk" / "outbox"), submitting.state.conflict.entry)
+    refused.pass_time(6)
+    assert submitting.state.conflict is None
+    assert refused.scene.beside[1][0] is None
+    assert submitting.state.sentence == "heart__t01 waits for no decision any more."
+    assert not any(waiting.refused for waiting in submitting.state.waiting)
+
+
+@pytest.mark.parametrize("answers_again", [True, False])
+def test_a_conflict_is_closed_when_its_submission_is_tried_again(refused, answers_again):
+    submitting = refused.session.submitting
+    refused.server.labels["heart__t01"].clear()
+    if not answers_again:
+        refused.server.fails["submit"] = answers.ServerGone("nobody answers")
+    submitting.try_again(submitting.state.conflict.entry)
+    refused.settle()
+    assert submitting.state.conflict is None
+    assert refused.scene.beside[1][0] is None
+    assert len(submitting.state.waiting) == (0 if answers_again else 1)
+
+
+def test_an_outbox_that_cannot_be_read_leaves_a_conflict_as_it_is(refused, monkeypatch):
+    def unreadable(outbox):
+        raise answers.CineLabelError("cannot be read")
+
+    monkeypatch.setattr(Outbox, "entries", unreadable)
+    told = list(refused.problems)
+    refused.pass_time(6)
+    assert refused.session.submitting.state.conflict.shown
+    assert refused.problems == told
+
+
 def test_an_image_that_changed_on_the_server_is_refused_and_mine_is_kept(opened):
     opened.draw(1)
     voxels = np.ones((14, 12, 4), np.int16)

@@ -344,3 +344,24 @@ def test_the_module_makes_the_panel_and_takes_it_away(
     widget.cleanup()
     assert widget.panel is None
     assert not widget.observed
+
+
+def test_the_box_of_a_conflict_closes_once_its_submission_is_settled(bench: Any) -> None:
+    from CineLabelLib.answers import OutOfDate
+
+    error = OutOfDate("another label came first", cause="conflict")
+    error.version, error.who = 3, "paul"
+    submitting, ui = bench.panel.session.submitting, bench.panel.learn.ui
+    bench.open_case()
+    bench.paint(1, DISC)
+    bench.server.refusals["submit"] = error
+    bench.press(ui.submitFrameButton)
+    bench.wait(ui.conflictFrame.isVisible, "the conflict")
+    bench.settle()
+    del bench.server.refusals["submit"]
+    ui.waitingTable.selectRow(0)
+    bench.press(ui.tryAgainButton)
+    bench.wait(lambda: not submitting.state.waiting, "the submission")
+    bench.settle()
+    assert not ui.conflictFrame.isVisible()
+    assert "keeps heart__t01 as version 1" in ui.submitLabel.text()

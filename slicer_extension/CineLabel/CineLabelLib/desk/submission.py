@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from CineLabelLib.work import Task
 
 RETRY_S = 30.0
+LOOK_S = 5.0
+"""How long a conflict may stay on screen that another program has settled."""
 NAMES = tuple(structure.name for structure in STRUCTURES)
 
 
@@ -40,7 +42,7 @@ class Submitting(UseCase[SubmittingState]):
         self._outbox = Outbox(desk.folder / "outbox")
         self._task: Task[Sent] | None = None
         self._again = False
-        self._retry = Every(desk.clock, RETRY_S)
+        self._retry, self._watch = Every(desk.clock, RETRY_S), Every(desk.clock, LOOK_S)
         desk.server_back.connect(self._send)
         desk.study_changed.connect(self._study_changed)
         self._look()
@@ -171,14 +173,16 @@ class Submitting(UseCase[SubmittingState]):
     def try_again(self, entry: str) -> None:
         """Send a refused submission once more, to be told again who came first."""
         self.desk.connected()
-        self._file(lambda task: self._outbox.again(entry), lambda _: self._send())
+
+        def pending(_: None) -> None:
+            self._look()
+            self._send()
+
+        self._file(lambda task: self._outbox.again(entry), pending)
 
     @told
     def withdraw(self, entry: str) -> None:
         """Remove a submission of one's own from the outbox for good."""
-        if self.state.conflict is not None and self.state.conflict.entry == entry:
-            self.hide_theirs()
-            self._set(conflict=None)
         self._file(lambda task: self._outbox.remove(entry), lambda _: self._look())
 
     @told
@@ -198,10 +202,13 @@ class Submitting(UseCase[SubmittingState]):
         self._mark(reason, "reopen", lambda client, image, why: client.reopen(image, why))
 
     def tick(self) -> None:
-        """Try again what waits for the server."""
+        """Try again what waits for the server; see whether others settled a conflict."""
         waits = any(not waiting.refused for waiting in self.state.waiting)
         if waits and self._task is None and self.desk.client is not None and self._retry.due():
             self._send()
+        undecided = self.state.conflict is not None and not self.desk.workers.files.busy
+        if undecided and self._watch.due():
+            self._look(failed=lambda error: None)  # the next look may succeed
 
     # How it is done
 
@@ -317,6 +324,7 @@ class Submitting(UseCase[SubmittingState]):
             waiting=sending.waiting_of(sent.entries),
             sentence=sentence or self.state.sentence,
         )
+        self._close_if_settled()
         for damage in sent.damaged:
             self.desk.problem.emit(damage)
         if sentence:
@@ -328,7 +336,11 @@ class Submitting(UseCase[SubmittingState]):
         self.desk.tell(error)
         self._look()
 
-    def _look(self, tell: Callable[[list[Entry]], None] = lambda entries: None) -> None:
+    def _look(
+        self,
+        tell: Callable[[list[Entry]], None] = lambda entries: None,
+        failed: Callable[[CineLabelError], None] | None = None,
+    ) -> None:
         """Show what is in the outbox, and tell it."""
         outbox = self._outbox
         if not outbox.folder.is_dir():
@@ -336,11 +348,23 @@ class Submitting(UseCase[SubmittingState]):
 
         def found(entries: list[Entry]) -> None:
             self._set(waiting=sending.waiting_of(entries))
+            if self.state.conflict is conflict:  # a newer one may be refused since
+                self._close_if_settled()
             if self.desk.study is study:
                 tell(entries)
 
-        study = self.desk.study
-        self.desk.ask(lambda task: outbox.entries(), found, lane=Lane.FILES, of_study=False)
+        study, conflict = self.desk.study, self.state.conflict
+        self.desk.ask(lambda task: outbox.entries(), found, failed, lane=Lane.FILES, of_study=False)
+
+    def _close_if_settled(self) -> None:
+        """Close the conflict whose entry nobody has to decide about any more."""
+        conflict = self.state.conflict
+        refused = {waiting.entry for waiting in self.state.waiting if waiting.refused}
+        if conflict is not None and conflict.entry not in refused:
+            settled = f"{conflict.image} waits for no decision any more."
+            sentence = self.state.sentence.replace(conflict.sentence, settled)
+            self.hide_theirs()
+            self._set(conflict=None, sentence=sentence)
 
     def _mark(self, reason: str, what: str, mark: Callable[[Client, str, str], object]) -> None:
         study, client = self.desk.opened(), self.desk.connected()
