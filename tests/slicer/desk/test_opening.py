@@ -168,6 +168,21 @@ def test_what_was_being_opened_is_dropped_when_something_else_is_opened(bench):
     assert bench.session.desk.study.name == "local"
 
 
+def test_a_study_still_opening_is_given_up_and_given_back_when_its_server_is_left(bench):
+    bench.connect()
+    hung = bench.server.hangs = threading.Event()
+    bench.session.opening.open_case("heart__t00")
+    bench.until(lambda: ("image_info", "heart__t00") in bench.server.asked)
+    bench.session.connection.disconnect()
+    assert bench.session.opening.state.busy is None
+    bench.server.hangs = None
+    hung.set()
+    bench.until(lambda: ("let_go", "heart__t00") in bench.server.asked)
+    bench.settle()
+    assert bench.server.leases == {}
+    assert bench.session.desk.study is None
+
+
 def test_opening_can_be_cancelled(bench):
     bench.open_local()
     bench.connect()

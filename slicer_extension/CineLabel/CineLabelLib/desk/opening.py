@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ class Opening(UseCase[OpeningState]):
         self.brought = Signal()
         self._editing = editing
         self._task: Task[Any] | None = None
+        self._opened_from: Client | None = None
         self._records: reading.LocalRecords | None = None
         self._unsaved: SavedLabels | None = None
         self._offered: reading.LocalRecords | None = None
@@ -67,14 +68,14 @@ class Opening(UseCase[OpeningState]):
         def work(task: Task[Any]) -> tuple[Brought, str | None]:
             study = known.study if known else client.following(task).image_info(image).study
             note = _hold(client.following(task), image)
-            with _else_let_go(client, None if note or image == on_screen else image):
-                return reading.bring_served(client, study, folder, task), note
+            held = None if note or image == on_screen else image
+            return _bring(client, study, folder, held, task), note
 
         def done(found: tuple[Brought, str | None]) -> None:
             brought, note = found
             self._show(brought, image, client, holds=note is None, notes=note or "")
 
-        self._begin(f"Opening {image}.", work, done)
+        self._begin(f"Opening {image}.", work, done, client=client)
 
     @told
     def next_case(self, strategy: str = "") -> None:
@@ -87,8 +88,8 @@ class Opening(UseCase[OpeningState]):
             found = ours.next_case(strategy or next(iter(ours.info().strategies), "first"))
             if found is None:
                 return None
-            with _else_let_go(client, None if found.image == on_screen else found.image):
-                return reading.bring_served(client, found.study, folder, task), found
+            held = None if found.image == on_screen else found.image
+            return _bring(client, found.study, folder, held, task), found
 
         def done(found: tuple[Brought, NextCase] | None) -> None:
             if found is None:
@@ -100,7 +101,7 @@ class Opening(UseCase[OpeningState]):
             holds = case.lease is not None
             self._show(brought, case.image, client, holds, case.reason, case.slice)
 
-        self._begin("Asking for the next case.", work, done)
+        self._begin("Asking for the next case.", work, done, client=client)
 
     @told
     def open_file(self, path: Path) -> None:
@@ -245,9 +246,11 @@ class Opening(UseCase[OpeningState]):
         work: Callable[[Task[Any]], Any],
         done: Callable[[Any], None],
         failed: Callable[[CineLabelError], None] | None = None,
+        client: Client | None = None,
     ) -> None:
         """Open something in place of what is being opened; an answer that is late is dropped."""
         self.cancel()
+        self._opened_from = client
         self.desk.leaving.emit()
         self._set(busy=busy, fraction=None, choice=None)
 
@@ -375,6 +378,8 @@ class Opening(UseCase[OpeningState]):
 
     def _client_changed(self) -> None:
         """Give the case back at the server that is left, and hold it again where it is at home."""
+        if self._opened_from not in (None, self.desk.client):
+            self.cancel()
         self._set(cases=())
         held, home = self._held, self.desk.at_home()
         if held is not None and held[0] is not self.desk.client:
@@ -407,16 +412,19 @@ def _hold(client: Client, image: str) -> str | None:
     return None
 
 
-@contextmanager
-def _else_let_go(client: Client, image: str | None) -> Iterator[None]:
-    """Give a case back that is held for a study that then could not be brought."""
+def _bring(
+    client: Client, study: str, folder: Path, held: str | None, task: Task[Any]
+) -> Brought:
+    """A study of the server; the case that is held for it is given back if it cannot be brought."""
     try:
-        yield
+        brought = reading.bring_served(client, study, folder, task)
+        task.check()
     except CineLabelError:
         with suppress(CineLabelError):
-            if image is not None:
-                client.let_go(image)
+            if held is not None:
+                client.let_go(held)
         raise
+    return brought
 
 
 def _offer(kept: SavedLabels) -> Unsaved:
