@@ -412,9 +412,7 @@ def _hold(client: Client, image: str) -> str | None:
     return None
 
 
-def _bring(
-    client: Client, study: str, folder: Path, held: str | None, task: Task[Any]
-) -> Brought:
+def _bring(client: Client, study: str, folder: Path, held: str | None, task: Task[Any]) -> Brought:
     """A study of the server; the case that is held for it is given back if it cannot be brought."""
     try:
         brought = reading.bring_served(client, study, folder, task)
