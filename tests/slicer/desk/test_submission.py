@@ -212,6 +212,28 @@ def test_a_refused_one_can_be_tried_again_or_withdrawn(opened, make_heart):
     assert submitting.state.conflict is None
 
 
+def test_mine_is_not_opened_onto_a_case_of_that_name_of_another_server(opened, make_heart):
+    mine = opened.draw(1, make_heart(2))
+    opened.server.fails["submit"] = answers.ServerGone("nobody answers")
+    submit(opened)
+    opened.addresses["http://127.0.0.1:8"] = type(opened.server)()
+    submitting = opened.session.submitting
+    opened.session.connection.connect("http://127.0.0.1:8")
+    opened.settle()
+    opened.open_case(1)
+    submitting.open_mine(submitting.state.waiting[0].entry)
+    opened.settle()
+    assert opened.problems[-1] == (
+        "heart__t01: waits for http://127.0.0.1:9, and the open case is of http://127.0.0.1:8."
+    )
+    assert not opened.scene.kept.any()
+    opened.connect()
+    opened.open_case(1)
+    submitting.open_mine(submitting.state.waiting[0].entry)
+    opened.settle()
+    np.testing.assert_array_equal(opened.scene.kept[..., 1], mine)
+
+
 @pytest.fixture
 def refused(opened, make_heart):
     """Bo's label came first, and is shown beside mine."""

@@ -152,14 +152,17 @@ class Submitting(UseCase[SubmittingState]):
     @told
     def open_mine(self, entry: str) -> None:
         """Put the labels of a submission that waits or was refused onto its frame, as edits."""
-        study, outbox = self.desk.opened(), self._outbox
+        study, home, outbox = self.desk.opened(), self.desk.home, self._outbox
 
         def work(task: Task[Any]) -> tuple[Submission, np.ndarray]:
             found = next((e.submission for e in outbox.entries() if e.id == entry), None)
             if found is None:
                 raise InputError("is not in the outbox any more", where=entry)
-            if found.image not in study.images:
+            if home is None or found.image not in study.images:
                 raise InputError("is not open", where=found.image, remedy="Open its case first")
+            if found.address != home.address:
+                problem = f"waits for {found.address}, and the open case is of {home.address}"
+                raise InputError(problem, where=found.image)
             return found, read_label(found.label, study, found.image)
 
         def put(found: tuple[Submission, np.ndarray]) -> None:
