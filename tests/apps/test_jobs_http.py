@@ -24,7 +24,7 @@ from cinelabel.serving.settings import ServerSettings
 from cinelabel.serving.work import Kind
 from lib.http.guard import Rules
 from lib.server import create
-from lib.train import FineTuning
+from lib.train import FineTuning, course
 
 DEADLINE_S = 240  # a job is niced, so it waits for everything else that a machine has to do
 TEST_KINDS = Path(__file__).parents[1] / "serving"
@@ -250,3 +250,11 @@ def test_the_trainer_shows_options_and_the_figures_of_the_last_training() -> Non
     assert last.pop("best_metric") == pytest.approx(0.8)
     assert last == shown | {"total_time": "0:01:05"}
     assert trainer.config()["method"][0] == "metalr"
+
+
+def test_the_course_of_a_training_tells_its_rate_and_what_is_left(tmp_path: Path) -> None:
+    progress = {"stage": "learning", "done": 3, "total": 9, "rate": 0.5, "seconds_left": 12.0}
+    job = Job("one", "train", {}, "", "2026-01-01T10:00:00+00:00", progress=progress)
+    told = course(SimpleNamespace(folder=tmp_path), job)  # type: ignore[arg-type]
+    shown = {name: told[name] for name in progress}
+    assert shown == progress

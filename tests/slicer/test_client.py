@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -127,6 +129,15 @@ def test_a_study_comes_whole_and_as_it_is_on_the_server(
         ann.fetch_study("nobody")
 
 
+def test_fetching_a_study_tells_each_frame_and_from_the_second_on_how_fast(ann: Client) -> None:
+    told: list[tuple[float | None, str]] = []
+    follower = SimpleNamespace(cancelled=False, report=lambda *report: told.append(report))
+    ann.following(follower).fetch_study("heart")
+    assert told[0] == (0.0, "Fetching frame 1 of 2")
+    assert told[1][0] == 0.5
+    assert re.fullmatch(r"Fetching frame 2 of 2, [\d.]+ a \w+, about \d+ \w+ left", told[1][1])
+
+
 def test_cases_come_in_pages_until_there_are_no_more(
     ann: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +235,7 @@ def test_a_frame_and_a_study_are_segmented_on_their_grids(guarded: Any, ann: Cli
     ended = ann.progress("r-frame")
     assert ended is not None
     assert ended.state == "done"
+    assert ended.rate is not None
     whole = ann.segment(IMAGE, scope="study")
     assert voxels(whole.labels).shape == shape
     assert whole.frame is None

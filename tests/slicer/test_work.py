@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from CineLabelLib.core.errors import CineLabelError
-from CineLabelLib.work import Cancelled, Task, Worker, Workers
+from CineLabelLib.work import Cancelled, Task, Worker, Workers, pace
 
 SOON_S = 10.0
 
@@ -124,6 +124,24 @@ def test_the_newest_report_alone_is_told(worker: Worker, heard: Heard) -> None:
     worker.drain()
     assert heard.progress == [(0.99, "Step 99.")]
     over.set()
+
+
+@pytest.mark.parametrize(
+    ("rate", "left", "told"),
+    [
+        (None, None, ""),
+        (3.14, 5.7, ", 3.1 a second, about 6 s left"),
+        (0.1, 89.0, ", 0.1 a second, about 89 s left"),
+        (0.05, 90.0, ", 3.0 a minute, about 2 min left"),
+        (None, 300.0, ", about 5 min left"),
+        (2.0, 0.2, ", 2.0 a second, about 1 s left"),
+        (0.0, None, ""),
+    ],
+)
+def test_a_pace_is_told_as_far_as_it_is_known(
+    rate: float | None, left: float | None, told: str
+) -> None:
+    assert pace(rate, left) == told
 
 
 def test_a_cancelled_task_fails_once_at_the_next_drain_and_its_result_is_dropped(

@@ -76,7 +76,7 @@ def course(runner: JobRunner, job: Job) -> dict[str, Any]:
     return {
         "job": job.id,
         **{name: told[name] for name in ("state", "error", "who", "created", "started", "ended")},
-        **{name: progress.get(name) for name in ("stage", "done", "total")},
+        **{name: progress.get(name) for name in ("stage", "done", "total", "rate")},
         "step": figures.get("epoch"),
         "steps": figures.get("total_epochs"),
         **{name: figures.get(name) for name in ("loss", "rates", "seconds", "dice")},

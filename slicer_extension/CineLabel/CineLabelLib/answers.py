@@ -326,7 +326,11 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a segmentation is: queued, running, done, failed or cancelled."""
+    """How far a segmentation is: queued, running, done, failed or cancelled.
+
+    Attributes:
+        done, total: steps, each a frame by a network; `rate` of them a second.
+    """
 
     request_id: str
     state: str
@@ -335,6 +339,7 @@ class Progress:
     total: int | None = None
     seconds_left: float | None = None
     error: str | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -405,7 +410,7 @@ class Course:
     Attributes:
         job: its name.
         state: queued, running, done, failed, cancelled or interrupted.
-        step, steps: of the learning; `done`, `total` of `stage`.
+        step, steps: of the learning; `done`, `total` of `stage`, and `rate` of these a second.
         curves: series by name, a member.
         figures: names, for `Client.figure`.
         before, after: figures on held-out patients of the version in use and of the challenger.
@@ -424,6 +429,7 @@ class Course:
     steps: int | None = None
     loss: float | None = None
     rates: Mapping[str, float] | None = None
+    rate: float | None = None
     seconds_left: float | None = None
     curves: Mapping[str, Any] = field(default_factory=dict)
     figures: tuple[str, ...] = ()

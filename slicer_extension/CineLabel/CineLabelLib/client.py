@@ -35,7 +35,7 @@ from CineLabelLib.wire import (
     refuse,
     require_safe,
 )
-from CineLabelLib.work import Follower
+from CineLabelLib.work import Follower, pace
 
 if TYPE_CHECKING:
     from requests.adapters import BaseAdapter
@@ -215,11 +215,9 @@ class Client:
         cases = self.cases(study=study)
         if not cases:
             raise NotThere("there is no such study on the server", where=study, cause="unknown")
-        found = []
+        found, began = [], time.monotonic()
         for number, case in enumerate(cases):
-            if self._follower is not None:
-                sentence = f"Fetching frame {number + 1} of {len(cases)} of {study}"
-                self._follower.report(number / len(cases), sentence)
+            self._tell_fetched(number, len(cases), time.monotonic() - began)
             content = self.image(case.image)
             digest = hashlib.sha256(content).hexdigest()
             if case.image_sha256 not in (None, digest):
@@ -398,6 +396,12 @@ class Client:
     def _change(self, image: str, what: str, body: Mapping[str, Any]) -> Case:
         told = {**body, "client_id": self.client_id}
         return read(Case, self._post(_case(image, what), told))
+
+    def _tell_fetched(self, done: int, total: int, seconds: float) -> None:
+        if self._follower is not None:
+            rate = done / seconds if done and seconds > 0 else None
+            how_fast = pace(rate, None if rate is None else (total - done) / rate)
+            self._follower.report(done / total, f"Fetching frame {done + 1} of {total}{how_fast}")
 
     def _progress(self, method: str, request_id: str) -> answers.Progress | None:
         path = f"/progress/{quote(request_id, safe='')}"

@@ -22,6 +22,8 @@ YIELD_S = 0.002
 """How long `drain` leaves the interpreter to the threads: Slicer's main thread keeps it otherwise
 while it waits for events."""
 PARTING_S = 2.0
+SLOW, LONG_S = 0.1, 90.0
+"""Steps a second below which they are told a minute; seconds from which minutes are told."""
 
 
 class Cancelled(CineLabelError):
@@ -242,6 +244,23 @@ class Workers:
         self.watch.close(0.0, finish=True)
         ended = [self.files.close(timeout_s, finish=True), self.work.close(timeout_s)]
         return all([*ended, self.watch.close(min(timeout_s, PARTING_S), finish=True)])
+
+
+def pace(rate: float | None, seconds_left: float | None) -> str:
+    """How fast long work goes and what is left of it, as the end of a sentence; '' if unknown.
+
+    Args:
+        rate: steps a second.
+    """
+    parts = []
+    if rate:
+        slow = rate < SLOW
+        parts.append(f"{60 * rate:.1f} a minute" if slow else f"{rate:.1f} a second")
+    if seconds_left is not None:
+        long = seconds_left >= LONG_S
+        number, unit = (seconds_left / 60, "min") if long else (max(1, seconds_left), "s")
+        parts.append(f"about {number:.0f} {unit} left")
+    return "".join(f", {part}" for part in parts)
 
 
 def _unforeseen(error: Exception) -> CineLabelError:

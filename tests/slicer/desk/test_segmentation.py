@@ -157,6 +157,58 @@ def test_the_server_is_asked_how_far_it_is(opened):
     assert not opened.session.segmentation.state.running
 
 
+class Followed:
+    """Requests that each wait to be let through; `told` is what the server says of them."""
+
+    def __init__(self, bench, monkeypatch):
+        self.bench, self.told = bench, {}
+        self.gate, self.requests = threading.Semaphore(0), []
+        client = type(bench.session.desk.client)
+        segment = client.segment
+
+        def waits(ours, *args, request_id, **options):
+            self.requests.append(request_id)
+            assert self.gate.acquire(timeout=20)
+            return segment(ours, *args, request_id=request_id, **options)
+
+        monkeypatch.setattr(client, "segment", waits)
+        monkeypatch.setattr(client, "progress", lambda ours, request: self._progress(request))
+
+    def _progress(self, request):
+        told = self.told.get(self.requests.index(request)) if request in self.requests else None
+        return told and answers.Progress(request, **told)
+
+    def says(self, number, **told):
+        """What the state tells once the server says this of a request."""
+        self.told[number] = told
+        segmentation, heard = self.bench.session.segmentation, []
+        self.bench.until(lambda: len(self.requests) > number)
+        segmentation.changed.connect(heard.append)
+        self.bench.clock.passed += 1
+        self.bench.until(lambda: heard)
+        segmentation.changed.disconnect(heard.append)
+        return segmentation.state.fraction, segmentation.state.sentence
+
+
+@pytest.fixture
+def followed(opened, monkeypatch):
+    made = Followed(opened, monkeypatch)
+    yield made
+    made.gate.release(5)
+    opened.settle()
+
+
+def test_steps_rate_and_time_left_are_told(followed):
+    followed.bench.session.segmentation.run(Scope.ALL)
+    waiting = followed.says(0, state="queued", position=2)
+    assert waiting == (None, "Waiting: 2 before this one.")
+    begun = followed.says(0, state="running", total=8)
+    assert begun == (0.0, "Segmenting, step 0 of 8.")
+    running = {"state": "running", "done": 2, "total": 8, "rate": 1.25, "seconds_left": 4.8}
+    told = "Segmenting, step 2 of 8, 1.2 a second, about 5 s left."
+    assert followed.says(0, **running) == (0.25, told)
+
+
 def test_two_at_a_time_are_refused(opened):
     opened.server.hangs = threading.Event()
     opened.session.segmentation.run(Scope.FRAME)

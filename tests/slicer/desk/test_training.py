@@ -15,10 +15,11 @@ def test_a_training_is_started_followed_and_ended(bench):
     training.start()
     bench.settle()
     assert training.state.running
-    bench.server.course = replace(bench.server.course, step=3, steps=10, seconds_left=300.0)
+    far = {"step": 3, "steps": 10, "rate": 0.02, "seconds_left": 300.0}
+    bench.server.course = replace(bench.server.course, **far)
     bench.pass_time(4)
-    assert (
-        training.state.sentence == "Training is running: learning, step 3 of 10, about 5 min left."
+    assert training.state.sentence == (
+        "Training is running: learning, step 3 of 10, 1.2 a minute, about 5 min left."
     )
     training.stop()
     bench.settle()

@@ -20,7 +20,7 @@ from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
 from CineLabelLib.desk.editing import Editing
 from CineLabelLib.desk.states import Look, Origin, Scope, SegmentationState
 from CineLabelLib.study import CineStudy
-from CineLabelLib.work import Cancelled
+from CineLabelLib.work import Cancelled, pace
 
 if TYPE_CHECKING:
     from CineLabelLib.client import Client
@@ -310,8 +310,8 @@ def _how_far(progress: Progress) -> str:
     if progress.state == "queued":
         before = progress.position or 0
         return f"Waiting: {before} before this one." if before else "Waiting."
-    left = progress.seconds_left
-    return "Segmenting." if left is None else f"Segmenting, about {max(1, round(left))} s left."
+    step = f", step {progress.done} of {progress.total}" if progress.total else ""
+    return f"Segmenting{step}{pace(progress.rate if step else None, progress.seconds_left)}."
 
 
 def _count(n: int) -> str:

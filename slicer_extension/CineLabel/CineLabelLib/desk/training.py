@@ -10,6 +10,7 @@ from CineLabelLib.answers import Course, Models, NotAllowed
 from CineLabelLib.core.errors import CineLabelError, InputError
 from CineLabelLib.desk.base import Desk, Every, Lane, UseCase, told
 from CineLabelLib.desk.states import TrainingState
+from CineLabelLib.work import pace
 
 if TYPE_CHECKING:
     from CineLabelLib.client import Client
@@ -163,9 +164,8 @@ def sentence_of(course: Course | None) -> str:
         return "There was no training yet."
     if not course.has_ended:
         step = f", step {course.step} of {course.steps}" if course.step and course.steps else ""
-        left = course.seconds_left
-        minutes = "" if left is None else f", about {max(1, round(left / 60))} min left"
-        return f"Training is {course.state}: {course.stage or 'waiting'}{step}{minutes}."
+        how_fast = pace(course.rate if step else None, course.seconds_left)
+        return f"Training is {course.state}: {course.stage or 'waiting'}{step}{how_fast}."
     if course.state != "done":
         why = f": {course.error.rstrip('.')}" if course.error else ""
         return f"The training was {course.state}{why}."
