@@ -209,6 +209,22 @@ def test_steps_rate_and_time_left_are_told(followed):
     assert followed.says(0, **running) == (0.25, told)
 
 
+def test_the_progress_of_ed_and_es_counts_both(followed):
+    followed.bench.session.segmentation.run(Scope.ED_ES)
+    assert followed.says(0, state="queued", position=0) == (None, "Waiting.")
+    running = {"state": "running", "done": 1, "total": 2, "rate": 0.5, "seconds_left": 2.0}
+    first = (0.25, "Segmenting, step 1 of 4, 0.5 a second, about 6 s left.")
+    assert followed.says(0, **running) == first
+    done = {**running, "state": "done", "done": 2, "seconds_left": 0.0}
+    between = (0.5, "Segmenting, step 2 of 4, 0.5 a second, about 4 s left.")
+    assert followed.says(0, **done) == between
+    followed.gate.release()
+    behind_others = (0.5, "Waiting: 3 before this one.")
+    assert followed.says(1, state="queued", position=3) == behind_others
+    second = (0.75, "Segmenting, step 3 of 4, 2.0 a second, about 1 s left.")
+    assert followed.says(1, **{**running, "rate": 2.0}) == second
+
+
 def test_two_at_a_time_are_refused(opened):
     opened.server.hangs = threading.Event()
     opened.session.segmentation.run(Scope.FRAME)

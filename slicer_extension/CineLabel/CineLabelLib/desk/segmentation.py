@@ -53,7 +53,7 @@ class Segmentation(UseCase[SegmentationState]):
         super().__init__(desk, SegmentationState())
         self._editing, self._mark_phases = editing, mark_phases
         self._task: Task[Found] | None = None
-        self._request: tuple[Client, str] | None = None
+        self._requests: tuple[Client, list[str]] | None = None  # one behind the other
         self._asking = False
         self._poll = Every(desk.clock, POLL_S)
         self._withheld: dict[int, tuple[np.ndarray, str]] = {}
@@ -71,8 +71,8 @@ class Segmentation(UseCase[SegmentationState]):
             raise InputError("a segmentation runs already", remedy="Cancel it first")
         frames = self._frames(scope)
         self._withheld.clear()
-        request = uuid.uuid4().hex
-        self._request = (client, request)
+        requests = {uuid.uuid4().hex: frame for frame in frames}
+        self._requests = (client, list(requests))
         sentence = "Asking the server to segment."
         self._set(running=True, fraction=None, sentence=sentence, withheld=())
 
@@ -80,7 +80,7 @@ class Segmentation(UseCase[SegmentationState]):
 
         def work(task: Task[Found]) -> Found:
             asked = replace(study, images=study.images if known else ())
-            return _segment(client.following(task), asked, frames, scope, fast, request)
+            return _segment(client.following(task), asked, requests, fast)
 
         task = self.desk.ask(work, self._found, self._failed)
         self._task = task
@@ -123,32 +123,33 @@ class Segmentation(UseCase[SegmentationState]):
 
     def tick(self) -> None:
         """Ask how far the server is."""
-        if self._request is None or self._asking or not self._poll.due():
+        if self._requests is None or self._asking or not self._poll.due():
             return
-        client, request = self._request
+        asked = client, requests = self._requests
         self._asking = True
 
         def told_of(progress: Progress | None) -> None:
             self._asking = False
-            if progress is not None and self._request == (client, request):
+            if progress is not None and self._requests is asked:
                 self._set(fraction=_fraction(progress), sentence=_how_far(progress))
 
         def not_told(error: CineLabelError) -> None:
             self._asking = False  # the request itself tells what is wrong
 
         self.desk.ask(
-            lambda task: client.following(task).progress(request),
+            lambda task: _progress(client.following(task), requests),
             told_of,
             not_told,
             lane=Lane.WATCH,
             of_study=False,
         )
 
-    def _frames(self, scope: Scope) -> list[int]:
+    def _frames(self, scope: Scope) -> list[int] | list[None]:
+        """A request each; None is all frames at once."""
         if scope is Scope.FRAME:
             return [self.desk.scene.frame()]
         if scope is Scope.ALL:
-            return list(range(self.desk.opened().n_frames))
+            return [None]
         ed, es = self.desk.ed, self.desk.es
         if ed is None or es is None:
             raise InputError(
@@ -193,7 +194,7 @@ class Segmentation(UseCase[SegmentationState]):
             self.desk.tell(error)
 
     def _end(self, sentence: str) -> None:
-        self._task = self._request = None
+        self._task = self._requests = None
         self._asking = False
         self._set(running=False, fraction=None, sentence=sentence)
 
@@ -219,17 +220,12 @@ class Segmentation(UseCase[SegmentationState]):
 
 
 def _segment(
-    client: Client, study: CineStudy, frames: list[int], scope: Scope, fast: bool, request: str
+    client: Client, study: CineStudy, requests: dict[str, int | None], fast: bool
 ) -> Found:
-    """Ask for frames, one request each or one for all; in a thread."""
+    """Ask for the frame of each request, None for all; in a thread."""
     found = Found({}, {}, {})
-    if scope is Scope.ALL:
-        answer = _ask(client, study, None, fast, request)
-        _take(found, study, None, frames, answer)
-        return found
-    for number, frame in enumerate(frames):
-        name = request if number == 0 else f"{request}-{number}"
-        _take(found, study, frame, [frame], _ask(client, study, frame, fast, name))
+    for request, frame in requests.items():
+        _take(found, study, frame, _ask(client, study, frame, fast, request))
     return found
 
 
@@ -244,11 +240,10 @@ def _ask(client: Client, study: CineStudy, frame: int | None, fast: bool, reques
     return client.segment("", scope, content=content, **asked)
 
 
-def _take(
-    found: Found, study: CineStudy, frame: int | None, frames: list[int], answer: Answer
-) -> None:
+def _take(found: Found, study: CineStudy, frame: int | None, answer: Answer) -> None:
     """Labels and uncertainty of an answer. Raises GridError where they are not the study's."""
     found.answers[frame] = answer
+    frames = list(range(study.n_frames)) if frame is None else [frame]
     where = "the server's segmentation"
     labels = nifti.read_labels(answer.labels, where)
     found.labels.update(_per_frame(labels, study, frames, where))
@@ -300,6 +295,29 @@ def _notes(answers: dict[int | None, Answer], look: tuple[Look, ...]) -> tuple[s
     if any(answer.disagreement is None for answer in answers.values()):
         notes.append("One network answered: the full ensemble shows where networks disagree.")
     return tuple(dict.fromkeys(notes))
+
+
+def _progress(client: Client, requests: list[str]) -> Progress | None:
+    """How far requests are that are asked one behind the other, as if they were one; in a thread.
+
+    Those to come are taken to be as large and as fast as those before them. None if the server
+    does not know the first.
+    """
+    told: list[Progress] = []
+    for request in requests:
+        progress = client.progress(request)
+        if progress is None:
+            break
+        told.append(progress)
+        if progress.state != "done":
+            break
+    each = next((p.total for p in reversed(told) if p.total), None)
+    if len(requests) == 1 or each is None:
+        return told[-1] if told else None
+    rate = next((p.rate for p in reversed(told) if p.rate), None)
+    done, total = sum(p.done for p in told), each * len(requests)
+    left = None if rate is None else (total - done) / rate
+    return replace(told[-1], done=done, total=total, rate=rate, seconds_left=left)
 
 
 def _fraction(progress: Progress) -> float | None:
