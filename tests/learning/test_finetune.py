@@ -21,7 +21,7 @@ from cinelabel.learning.losses import (
 )
 from cinelabel.learning.methods import AllLayers
 from cinelabel.learning.publication import candidate_name, publish_candidate
-from cinelabel.learning.rivals import METHODS
+from cinelabel.learning.rivals import METHODS, AutoLR
 from cinelabel.learning.run_folder import RunFolder
 from cinelabel.learning.tuned import (
     VALIDATION,
@@ -205,6 +205,31 @@ def test_a_killed_run_goes_on_to_the_very_weights_of_an_undisturbed_one(tune, tm
     assert equal(weights_of(tmp_path / "killed"), weights_of(tmp_path / "straight"))
     with (tmp_path / "killed" / "metrics.csv").open() as stream:
         assert [row["step"] for row in csv.DictReader(stream)] == list("123456")
+
+
+def test_what_a_method_takes_back_is_not_in_the_averaged_weights(tune, tmp_path, monkeypatch):
+    monkeypatch.setattr(AutoLR, "ROUND", 3)
+    monkeypatch.setattr(AutoLR, "QUALITY", 2.0)
+    tune("taken back", name="taken-back", method="autolr", steps=6, ema=0.9)
+    untouched = dict(get_weights(tune.store.load("tiny-1").network("second")))
+    assert equal(weights_of(tmp_path / "taken back"), untouched)
+    monkeypatch.setattr(AutoLR, "QUALITY", -2.0)
+    tune("kept", name="kept", method="autolr", steps=6, ema=0.9)
+    assert not equal(weights_of(tmp_path / "kept"), untouched)
+
+
+def test_a_round_that_a_kill_interrupts_is_taken_back_all_the_same(tune, tmp_path, monkeypatch):
+    def at_step_5(state):
+        if state.stage == "learning" and state.done == 5:
+            raise Crash
+
+    monkeypatch.setattr(AutoLR, "ROUND", 3)
+    changes = {"method": "autolr", "steps": 8, "ema": 0.9}
+    tune("straight", name="straight", **changes)
+    with pytest.raises(Crash):
+        tune("killed", report=at_step_5, **changes)
+    tune("killed", **changes)
+    assert equal(weights_of(tmp_path / "killed"), weights_of(tmp_path / "straight"))
 
 
 def test_a_run_killed_after_it_published_finishes_with_that_version(published):

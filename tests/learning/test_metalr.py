@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from cinelabel.core.errors import InputError
+from cinelabel.core.errors import InputError, RunError
 from cinelabel.learning.config import MetaSettings
 from cinelabel.learning.losses import deep_supervision_loss
-from cinelabel.learning.metalr import MetaLR
+from cinelabel.learning.metalr import MetaLR, Objective
 from cinelabel.networks import build
 from torch import nn
 from torch.func import functional_call
@@ -300,12 +300,23 @@ def test_frozen_parameters_stay_and_take_no_part() -> None:
     assert done.gradients["stem"] == 0.0
 
 
-def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+def endless_slope(objective: Objective) -> Objective:
+    """The same loss, whose gradient is not a number."""
+    return lambda forward: objective(forward) + torch.sqrt(0 * objective(forward))
+
+
+@pytest.mark.parametrize("spoilt", [lambda made: lambda f: made(f) * torch.nan, endless_slope])
+@pytest.mark.parametrize("side", ["training", "validation"])
+def test_a_loss_or_gradient_that_is_not_finite_changes_nothing(
+    spoilt: Callable[[Objective], Objective], side: str
+) -> None:
     network, meta = parts({}, hyper_rate=0.1)
-    weights = copy.deepcopy(dict(network.named_parameters()))
-    with pytest.raises(InputError, match="nan"):
-        meta.step(batch(1), lambda ahead: batch(2)(ahead) * torch.nan)
+    weights, rates = copy.deepcopy(dict(network.named_parameters())), meta.rates
+    batches = {"training": batch(1), "validation": batch(2)}
+    with pytest.raises(RunError, match="is not a number. Lower lr"):
+        meta.step(**batches | {side: spoilt(batches[side])})
     assert all(torch.equal(weights[name], p) for name, p in network.named_parameters())
+    assert meta.rates == rates
 
 
 def test_a_parameter_in_two_groups_is_refused() -> None:

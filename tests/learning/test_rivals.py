@@ -107,7 +107,9 @@ def test_autolr_takes_back_a_round_whose_changes_do_not_rise_with_depth() -> Non
     network = network_of()
     made = AutoLR(network, configured("autolr"))
     before = weights(network)
-    rates = [made.step(objective(seed)).rates for seed in range(AutoLR.ROUND)][-1]
+    steps = [made.step(objective(seed)) for seed in range(AutoLR.ROUND)]
+    rates = steps[-1].rates
+    assert [step.kept for step in steps] == [None] * (AutoLR.ROUND - 1) + [False]
     assert changed(before, weights(network)) == []
     after = made.step(objective(0)).rates
     assert rates == dict.fromkeys(GROUPS, 0.01)
@@ -122,7 +124,8 @@ def test_autolr_keeps_a_round_after_so_many_trials() -> None:
     made = AutoLR(network, configured("autolr"))
     before = weights(network)
     for seed in range(AutoLR.ROUND * (AutoLR.TRIALS + 1)):
-        made.step(objective(seed))
+        last = made.step(objective(seed))
+    assert last.kept
     assert changed(before, weights(network)) == GROUPS
 
 

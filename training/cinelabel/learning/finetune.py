@@ -379,6 +379,7 @@ class _Loop:
         ).train()
         self.method = METHODS[config.method](self.network, config)
         self.average = AveragedWeights(self.network, config.ema)
+        self.settled = self._copied_average()
         self.step, self.seconds = 0, 0.0
 
     @property
@@ -400,7 +401,7 @@ class _Loop:
             for training, validation in prefetched(self._pair, steps):
                 judged = self.objective(validation) if validation is not None else None
                 taken = self.method.step(self.objective(training), judged)
-                self.average.update(self.step)
+                self._take_in(taken.kept)
                 self.step += 1
                 self.seconds = before + time.perf_counter() - started
                 each = (self.seconds - before) / (self.step - first)
@@ -415,6 +416,24 @@ class _Loop:
                     break
         self.network.eval()
         return self.finished
+
+    def _take_in(self, kept: bool | None) -> None:
+        """Average the newest weights in, and out again what the method has taken back."""
+        if kept is False:
+            self._set_average(self.settled)
+            return
+        self.average.update(self.step)
+        if kept:
+            self.settled = self._copied_average()
+
+    def _copied_average(self) -> dict[str, torch.Tensor]:
+        """The average as it is now, for a method that may take later steps back."""
+        average = self.average.average if self.method.takes_back else {}
+        return {name: tensor.clone() for name, tensor in average.items()}
+
+    def _set_average(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in weights.items():
+            self.average.average[name].copy_(tensor)
 
     def objective(self, batch: Batch) -> Objective:
         """The loss of a batch, whatever network labels it."""
@@ -466,7 +485,7 @@ class _Loop:
                 seconds=self.seconds,
                 weights=on_cpu(get_weights(self.network)),
                 average=on_cpu(self.average.average),
-                optimiser=self.method.state_dict(),
+                optimiser={"method": self.method.state_dict(), "settled": on_cpu(self.settled)},
                 random_state=torch.get_rng_state(),
             )
         )
@@ -475,9 +494,10 @@ class _Loop:
         if (found := self.folder.latest_checkpoint()) is None:
             return
         set_weights(self.network, found.weights)
-        for name, tensor in found.average.items():
-            self.average.average[name].copy_(tensor)
-        self.method.load_state_dict(found.optimiser)
+        self._set_average(found.average)
+        self.method.load_state_dict(found.optimiser["method"])
+        for name, tensor in found.optimiser["settled"].items():
+            self.settled[name].copy_(tensor)
         torch.set_rng_state(found.random_state)
         self.step, self.seconds = found.step, found.seconds
 

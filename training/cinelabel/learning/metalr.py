@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from cinelabel.core.errors import InputError
+from cinelabel.core.errors import InputError, RunError
 from cinelabel.learning.config import MetaSettings
 from cinelabel.learning.depth import HEAD
 
@@ -104,17 +104,16 @@ class MetaLR:
         its weights once, at the end.
 
         Raises:
-            InputError: a loss is not finite; weights and rates are then as before.
+            RunError: a loss or gradient is not a number; weights and rates are then as before.
         """
         self.optimizer.zero_grad(set_to_none=True)
         loss = training(self.network)
         loss.backward()
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clip or math.inf)
         directions = self._directions()
         ahead, gradients = self._look_ahead(directions, validation)
-        if not (math.isfinite(loss.item()) and math.isfinite(ahead)):
-            raise InputError(f"the loss is {loss.item():g} in training, {ahead:g} in validation")
+        if not all(map(math.isfinite, (loss.item(), norm.item(), ahead, *gradients))):
+            raise diverged()
         for group, gradient in zip(self.optimizer.param_groups, gradients, strict=True):
             group["lr"] = self._changed(group["lr"], gradient)
         self.optimizer.step()
@@ -203,6 +202,13 @@ class MetaLR:
             if slope is not None:
                 totals[number] -= torch.sum(slope.double() * move.double()).item()
         return loss.item(), totals
+
+
+def diverged() -> RunError:
+    """The error of a step that cannot be taken."""
+    return RunError(
+        "the loss or its gradient is not a number", remedy="Lower lr or use precision 32-true"
+    )
 
 
 def _names(network: nn.Module) -> dict[int, list[str]]:

@@ -14,31 +14,36 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from cinelabel.core.errors import RunError
 from cinelabel.learning.config import FinetuneConfig
-from cinelabel.learning.metalr import Objective
+from cinelabel.learning.metalr import Objective, diverged
 from cinelabel.networks.base import Network
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: the training loss before it, and the rate of each layer group in it.
+    """What a step did.
 
-    The rate of a group that stays as it is, is 0.
+    loss: of the training batch, before it.
+    rates: of each layer group in it; 0 for a group that stays as it is.
+    kept: of the round of steps that it ends, False where all of them were taken back; None where
+        it ends none.
     """
 
     loss: float
     rates: Mapping[str, float]
+    kept: bool | None = None
 
 
 class Method(Protocol):
     """Fine-tunes one network, step by step.
 
     validates: whether a step wants a second batch, on which to judge what the first one teaches.
+    takes_back: whether it takes steps in rounds, which it may take back.
     groups: the layer groups that have a rate, in the network's order.
     """
 
     validates: bool
+    takes_back: bool
     groups: tuple[str, ...]
 
     def step(self, training: Objective, validation: Objective | None) -> Step:
@@ -58,6 +63,7 @@ class AllLayers:
     """Every layer learns at one constant rate, by AdamW."""
 
     validates = False
+    takes_back = False
 
     def __init__(self, network: Network, config: FinetuneConfig) -> None:
         layers = {name: group for name, group in network.layer_groups().items() if group}
@@ -95,10 +101,3 @@ class AllLayers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Method`."""
         self.optimiser.load_state_dict(state)
-
-
-def diverged() -> RunError:
-    """The error of a step that cannot be taken."""
-    return RunError(
-        "the loss or its gradient is not a number", remedy="Lower lr or use precision 32-true"
-    )

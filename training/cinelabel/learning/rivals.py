@@ -9,8 +9,8 @@ wants deeper layers to change more.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import nn
 from cinelabel.learning.config import FinetuneConfig
 from cinelabel.learning.depth import HEAD, contracting, frozen_between, layers
 from cinelabel.learning.metalr import MetaLR, Objective
-from cinelabel.learning.methods import AllLayers, Method, Step, diverged
+from cinelabel.learning.methods import AllLayers, Method, Step
 from cinelabel.networks import build
 from cinelabel.networks.base import Network
 
@@ -53,6 +53,7 @@ class AutoLR:
     QUALITY = 0.9
 
     validates = False
+    takes_back = True
 
     def __init__(self, network: Network, config: FinetuneConfig) -> None:
         self._inner = AllLayers(network, config)
@@ -66,9 +67,8 @@ class AutoLR:
         """See `Method`."""
         taken = self._inner.step(training)
         self._steps += 1
-        if self._steps == self.ROUND:
-            self._end_of_round()
-        return taken
+        kept = self._end_of_round() if self._steps == self.ROUND else None
+        return replace(taken, kept=kept)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Method`."""
@@ -85,16 +85,18 @@ class AutoLR:
         self._past, self._start = state["past"], state["start"]
         self._trial, self._steps = state["counts"]
 
-    def _end_of_round(self) -> None:
+    def _end_of_round(self) -> bool:
+        """Keep the round, or take it back; whether it was kept."""
         changes = self._changes()
         self._steps = 0
         if self._trial < self.TRIALS and sorting_quality(changes) < self.QUALITY:
             self._take_back(rates=self._wanted_rates(changes))
             self._trial += 1
-            return
+            return False
         self._trial = 0
         self._start = self._weights()
         self._past = copy.deepcopy(self._inner.state_dict())
+        return True
 
     def _wanted_rates(self, changes: Sequence[float]) -> list[float]:
         wanted = np.linspace(min(changes), max(changes), len(changes))
@@ -145,6 +147,7 @@ class LearnedRates:
     """MetaLR as a method: the rates of the layer groups are learned on a second batch."""
 
     validates = True
+    takes_back = False
 
     def __init__(self, network: Network, config: FinetuneConfig) -> None:
         clip = config.gradient_clip or None
@@ -156,8 +159,6 @@ class LearnedRates:
         if validation is None:
             raise ValueError("MetaLR judges a step on a second batch")
         taken = self._meta.step(training, validation)
-        if not math.isfinite(taken.training_loss):
-            raise diverged()
         return Step(taken.training_loss, taken.rates)
 
     def state_dict(self) -> dict[str, Any]:
