@@ -184,6 +184,19 @@ def test_a_simulation_that_was_interrupted_goes_on_to_the_same_results(copied: P
         assert results(copied)[name].scores == whole[name].scores
 
 
+def test_stopped_before_the_first_choice_of_a_strategy_it_tells_what_is_finished(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for file in (copied / "tiny" / "cells").glob("test_foreground_*"):
+        file.unlink()
+    monkeypatch.setattr("cinelabel.active.simulation.choose_slices", interrupted)
+    assert run(str(write_config(copied)), "--runs", str(copied)) == 130
+    assert "2 of 4 cells are finished" in capsys.readouterr().out
+
+
 def test_another_configuration_is_refused(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_config(copied, shared=TINY["shared"] | {"steps": 3})
     assert run(str(config), "--runs", str(copied)) == 2

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cinelabel.active.curves import Point
+    from cinelabel.active.plan import SimulationConfig
     from cinelabel.active.simulation import Result
 
 
@@ -40,7 +41,7 @@ def simulate(
     adds what CONFIG has got of strategies, methods, seeds and budgets.
     """
     require_training()
-    from cinelabel.active import curves, plan, simulation
+    from cinelabel.active import plan, simulation
     from cinelabel.cli import terminal
 
     loaded = plan.load(
@@ -60,18 +61,28 @@ def simulate(
             progress=progress,
             finished=_teller(),
         )
-    found = curves.points(outcome.results)
-    if any(point.strategy != plan.BEFORE for point in found):
-        curves.write_tables(folder, outcome.results)
-        if settings.leave_one_out:
-            curves.draw_left_out(folder / "left-out.png", settings, found)
-            terminal.print_table(_left_out_table(found))
-        else:
-            curves.draw_curves(folder / "curves.png", settings, found)
-            terminal.print_table(_curve_table(found))
+    _report(settings, folder, outcome.results)
     typer.echo(f"{folder}: {len(outcome.results)} of {outcome.cells} cells are finished")
     if not outcome.finished:
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _report(settings: SimulationConfig, folder: Path, results: Sequence[Result]) -> None:
+    """Tables and a figure, once a strategy's slices were learned from. Raises OutputError."""
+    from cinelabel.active import curves
+    from cinelabel.active.plan import ALL, BEFORE
+    from cinelabel.cli.terminal import print_table
+
+    found = curves.points(results)
+    if all(point.strategy in (BEFORE, ALL) for point in found):
+        return
+    curves.write_tables(folder, results)
+    if settings.leave_one_out:
+        curves.draw_left_out(folder / "left-out.png", settings, found)
+        print_table(_left_out_table(found))
+    else:
+        curves.draw_curves(folder / "curves.png", settings, found)
+        print_table(_curve_table(found))
 
 
 def _teller() -> Callable[[Result, int, int, float | None], None]:
