@@ -95,6 +95,30 @@ def test_minutes_on_the_command_line_count_and_steps_do_not(tmp_path: Path) -> N
     assert (tuning.minutes, tuning.steps, tuning.lr) == (2, 100_000, 0.5)
 
 
+def test_minutes_on_the_command_line_count_for_methods_with_steps_of_their_own() -> None:
+    config = load(CONFIGS / "leave-one-out.yaml", minutes=1.2)
+    assert "steps" in (load(CONFIGS / "leave-one-out.yaml").methods["metalr"] or {})
+    tuned = [config.tuning(method, 1, "cell") for method in config.methods]
+    assert {(tuning.steps, tuning.minutes) for tuning in tuned} == {(100_000, 1.2)}
+    assert config.tuning("layer-wise", 1, "cell").frozen == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{name: a, about: b, budgets: [2], methods: {all: 3}}", "methods.all"),
+        ("{name: a, about: b, budgets: [2], methods: 3}", "methods"),
+        ("{name: a, about: b, budgets: [2], methods: {all: {}}, shared: 3}", "shared"),
+    ],
+)
+def test_minutes_do_not_hide_what_is_wrong_with_a_table(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(RunError, match=f"'{told}'"):
+        load(tmp_path / "a.yaml", minutes=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -7,7 +7,7 @@ simulation is as many files as it has finished cells.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -150,17 +150,33 @@ class Cell:
 def load(path: Path, minutes: float | None = None, **overrides: object) -> SimulationConfig:
     """The configuration of a YAML file; overrides that are not None replace top-level keys.
 
-    minutes: of tuning, for every method alike, whatever steps the file gives.
+    minutes: of tuning, for every method alike, whatever steps and minutes the file gives.
 
     Raises:
         RunError: the file is missing, is not YAML, or a key is wrong.
     """
     values = configuration.read_yaml(path)
     values.update({key: value for key, value in overrides.items() if value is not None})
-    if minutes is not None and isinstance(values.get("shared") or {}, dict):
-        equal = {"minutes": minutes, "steps": MOST_STEPS}
-        values["shared"] = {**(values.get("shared") or {}), **equal}
+    if minutes is not None:
+        values = _by_the_clock(values, minutes)
     return configuration.parsed(SimulationConfig, values, path)
+
+
+def _by_the_clock(values: dict[str, Any], minutes: float) -> dict[str, Any]:
+    """The same with this time for every method; what is no table is left for `parsed` to name."""
+    equal = {"minutes": minutes, "steps": MOST_STEPS}
+    timed = dict(values)
+    if isinstance(shared := values.get("shared") or {}, dict):
+        timed["shared"] = {**shared, **equal}
+    if isinstance(methods := values.get("methods"), dict):
+        timed["methods"] = {name: _without(own, equal) for name, own in methods.items()}
+    return timed
+
+
+def _without(table: object, keys: Container[str]) -> object:
+    if not isinstance(table, dict):
+        return table
+    return {key: value for key, value in table.items() if key not in keys}
 
 
 def all_cells(config: SimulationConfig, folds: Sequence[Fold]) -> Iterator[Cell]:

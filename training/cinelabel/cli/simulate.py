@@ -29,7 +29,8 @@ def simulate(
         ),
     ] = False,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Of tuning, for every method alike.")
+        float | None,
+        typer.Option(min=0.01, help="Of tuning, for every method alike, in place of its steps."),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="So many, instead of those of CONFIG.")
