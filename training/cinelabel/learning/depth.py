@@ -65,11 +65,6 @@ def frozen_between(among: Layers, m: int, n: int) -> tuple[str, ...]:
     return tuple(name for layer in among[m - 1 : n] for name in layer)
 
 
-def frozen_up_to(among: Layers, n: int) -> tuple[str, ...]:
-    """The groups of the first n layers; n may be 0. Raises InputError for other n than 0 .. d-1."""
-    return frozen_between(among, 1, n) if n else ()
-
-
 def _levels(groups: Sequence[str]) -> list[tuple[str, ...]]:
     """Levels of the U from the top down, the bottleneck alone at its bottom."""
     left, right = list(contracting(groups)), list(expanding(groups))[::-1]
