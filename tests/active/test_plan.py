@@ -127,6 +127,11 @@ def test_minutes_do_not_hide_what_is_wrong_with_a_table(
         ({"methods": {"all": {"lr": -1}}}, "methods, all.*'lr'"),
         ({"shared": {"seed": 3}}, "'seed' does not belong"),
         ({"budgets": [0]}, "budgets"),
+        ({"seeds": [1, -1]}, "seeds.1"),
+        ({"seeds": [1, 2, 1]}, "'seeds': 1 is named twice"),
+        ({"budgets": [4, 2, 4]}, "'budgets': 4 is named twice"),
+        ({"strategies": ["random", "random"]}, "'strategies': 'random' is named twice"),
+        ({"members": ["first", "first"]}, "'members': 'first' is named twice"),
         ({"cohort": {"studies": 3, "seed": 1, "settings": {"organ": True}}}, "unknown setting"),
     ],
 )

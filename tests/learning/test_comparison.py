@@ -189,6 +189,8 @@ def test_a_row_or_key_that_is_wrong_is_named(tmp_path):
         ({"methods": {"all": {"rate": 1}}}, "methods, all: 'rate'"),
         ({"methods": {"all": {"seed": 1}}}, "all: 'seed' is the same for all rows"),
         ({"methods": {}}, "'methods'"),
+        ({"seeds": [1, 2, 1]}, "'seeds': 1 is named twice"),
+        ({"seeds": [1, -1]}, "'seeds.1'"),
         ({"extra": 1}, "'extra'"),
     ):
         with pytest.raises(RunError, match=problem):

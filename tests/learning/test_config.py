@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cinelabel.core.errors import CineLabelError, ModelError, RunError
-from cinelabel.learning.config import first_difference, load, parse
+from cinelabel.learning.config import first_difference, load, parse, parse_finetuning
 from cinelabel.learning.data import preparation
 from cinelabel.networks.specs import PRESETS, NetworkSpec
 from cinelabel.phantom.settings import PhantomSettings
@@ -114,6 +114,21 @@ def test_a_wrong_key_is_named(change, named):
         parse(MINIMAL | change, "my.yaml")
     assert named in str(error.value)
     assert str(error.value).startswith("my.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"method": "bi-directional"}, r"bi-directional needs frozen: \[m, n\]"),
+        ({"method": "layer-wise"}, r"layer-wise needs frozen: \[m, n\]"),
+        ({"method": "all", "frozen": [1, 2]}, "frozen belongs to the methods layer-wise and"),
+        ({"method": "layer-wise", "frozen": [2, 3]}, "begin with the first"),
+        ({"members": ["a", "a"]}, "'members': 'a' is named twice"),
+    ],
+)
+def test_what_is_wrong_with_a_fine_tuning_is_said(change, told):
+    with pytest.raises(RunError, match=told):
+        parse_finetuning({"name": "a"} | change, "here")
 
 
 def test_names_that_are_no_folder_names_and_unknown_presets_are_refused():

@@ -20,7 +20,14 @@ from cinelabel.core.errors import InputError, RunError
 from cinelabel.core.files import check_identifier
 from cinelabel.datasets import Case
 from cinelabel.learning import config as configuration
-from cinelabel.learning.config import FinetuneConfig, Phantom, Section
+from cinelabel.learning.config import (
+    FinetuneConfig,
+    Members,
+    Phantom,
+    Section,
+    Seeds,
+    each_once,
+)
 from cinelabel.phantom.settings import PhantomSettings
 
 BEFORE = "before"
@@ -42,6 +49,9 @@ def _known_strategy(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(lambda value: check_identifier(value, "name"))]
 Strategy = Annotated[str, AfterValidator(_known_strategy)]
+Strategies = Annotated[tuple[Strategy, ...], Field(min_length=1), AfterValidator(each_once)]
+Budget = Annotated[int, Field(ge=LEAST_SLICES)]
+Budgets = Annotated[tuple[Budget, ...], Field(min_length=1), AfterValidator(each_once)]
 Manner = Literal["full", "half", "free", "intensive", "mixed"]
 
 
@@ -80,16 +90,16 @@ class SimulationConfig(Section):
     name: Name
     about: str
     model: str | None = None
-    members: tuple[str, ...] = ()
+    members: Members = ()
     fast: bool = True
     cohort: CohortConfig | None = None
     leave_one_out: bool = False
     test_patients: int = Field(default=8, ge=1)
     seed: int = Field(default=0, ge=0)
-    strategies: tuple[Strategy, ...] = Field(default=tuple(STRATEGIES), min_length=1)
+    strategies: Strategies = tuple(STRATEGIES)
     methods: dict[Name, dict[str, Any] | None] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
-    budgets: tuple[Annotated[int, Field(ge=LEAST_SLICES)], ...] = Field(min_length=1)
+    seeds: Seeds = (1, 2, 3)
+    budgets: Budgets
     shared: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -186,7 +196,7 @@ def all_cells(config: SimulationConfig, folds: Sequence[Fold]) -> Iterator[Cell]
     for seed, fold, method in product(config.seeds, folds, config.methods):
         if not config.leave_one_out:
             yield Cell(fold.name, ALL, method, seed, None)
-        for strategy, budget in product(config.strategies, sorted(set(config.budgets))):
+        for strategy, budget in product(config.strategies, sorted(config.budgets)):
             yield Cell(fold.name, strategy, method, seed, budget)
 
 

@@ -24,7 +24,7 @@ from cinelabel.datasets import Case, cases
 from cinelabel.datasets.case import deal_patients
 from cinelabel.learning import config as configuration
 from cinelabel.learning.case_files import corrections_of, fingerprint
-from cinelabel.learning.config import BY_DEPTH, OPERATIONAL, FinetuneConfig, Section
+from cinelabel.learning.config import BY_DEPTH, OPERATIONAL, FinetuneConfig, Section, Seeds
 from cinelabel.learning.corrections import Correction, Examples, read_examples, read_lesson
 from cinelabel.learning.data import Progress
 from cinelabel.learning.depth import bidirectional_settings, layers
@@ -63,7 +63,7 @@ class ComparisonConfig(Section):
     name: Annotated[str, AfterValidator(lambda name: check_identifier(name, "name"))]
     methods: dict[str, dict[str, Any] | None] = Field(min_length=1)
     shared: dict[str, Any] = {}
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3, 4, 5), min_length=1)
+    seeds: Seeds = (1, 2, 3, 4, 5)
     model: str | None = None
     member: str | None = None
     parts: Parts = Parts()

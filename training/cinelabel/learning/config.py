@@ -31,6 +31,7 @@ from cinelabel.datasets import REGISTRY
 from cinelabel.networks.specs import NetworkSpec, resolve
 from cinelabel.phantom.settings import PhantomSettings
 
+T = TypeVar("T")
 OPERATIONAL = frozenset(
     {"threads", "workers", "checkpoint_every", "validate_every", "log_every"}
     | {"data.folder", "data.folds"}
@@ -59,8 +60,20 @@ def _as_identifier(value: str) -> str:
     return check_identifier(value, "name of a run")
 
 
+def each_once(values: tuple[T, ...]) -> tuple[T, ...]:
+    """The values; ValueError naming the first that is there a second time."""
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(f"{value!r} is named twice")
+    return values
+
+
 AUGMENTATIONS = ("compact", "nnunet")
 Phantom = Annotated[PhantomSettings, BeforeValidator(_as_phantom)]
+Members = Annotated[tuple[str, ...], AfterValidator(each_once)]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(each_once)
+]
 
 
 class Section(BaseModel):
@@ -276,7 +289,7 @@ class FinetuneConfig(Section):
 
     name: Annotated[str, AfterValidator(_as_identifier)]
     model: str | None = None
-    members: tuple[str, ...] = ()
+    members: Members = ()
     method: Literal[
         "metalr",
         "all",
@@ -311,16 +324,14 @@ class FinetuneConfig(Section):
 
     @model_validator(mode="after")
     def _frozen_layers_fit(self) -> FinetuneConfig:
-        if (self.frozen is not None) != (self.method in BY_DEPTH):
+        if self.frozen is None:
+            if self.method in BY_DEPTH:
+                raise ValueError(f"{self.method} needs frozen: [m, n], the layers that stay")
+            return self
+        if self.method not in BY_DEPTH:
             raise ValueError(f"frozen belongs to the methods {' and '.join(BY_DEPTH)}")
-        if self.method == "layer-wise" and self.frozen is not None and self.frozen[0] != 1:
+        if self.method == "layer-wise" and self.frozen[0] != 1:
             raise ValueError("layer-wise, the frozen layers begin with the first")
-        return self
-
-    @model_validator(mode="after")
-    def _each_member_once(self) -> FinetuneConfig:
-        if len(set(self.members)) < len(self.members):
-            raise ValueError("a member is named twice")
         return self
 
 
