@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 from cinelabel.active.plan import load
@@ -201,6 +203,28 @@ def test_another_configuration_is_refused(copied: Path, capsys: pytest.CaptureFi
     config = write_config(copied, shared=TINY["shared"] | {"steps": 3})
     assert run(str(config), "--runs", str(copied)) == 2
     assert "shared.steps = 2, not 3" in capsys.readouterr().err
+
+
+def test_another_label_under_the_same_name_is_refused(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = next(case for case in cases("phantom", copied / "tiny" / "cohort") if case.label)
+    assert case.label is not None
+    label = nib.load(case.label)
+    nib.save(nib.Nifti1Image(np.asarray(label.dataobj)[::-1], label.affine), case.label)
+    assert run(str(write_config(copied)), "--runs", str(copied)) == 2
+    told = capsys.readouterr().err
+    assert f"begun with another image or label of {image_name(case)}" in " ".join(told.split())
+
+
+def test_a_simulation_that_kept_no_fingerprints_goes_on_and_keeps_them(copied: Path) -> None:
+    file = copied / "tiny" / "fingerprints.json"
+    kept = file.read_text()
+    file.unlink()
+    outcome, made = go_on(copied)
+    assert outcome.finished
+    assert made == []
+    assert file.read_text() == kept
 
 
 @pytest.mark.slow

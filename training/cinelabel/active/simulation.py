@@ -40,6 +40,7 @@ from cinelabel.core.errors import InputError, RunError
 from cinelabel.core.files import output_error, write_json, write_text
 from cinelabel.datasets import Case, cases, load_case
 from cinelabel.evaluation.runs import segment_cases
+from cinelabel.learning.case_files import fingerprint
 from cinelabel.learning.cases import PreparedCase, join, prepare_case, select
 from cinelabel.learning.corrections import Examples
 from cinelabel.learning.finetune import State, Trained, tune
@@ -54,7 +55,7 @@ Progress = Callable[[int, int, str], None]
 """Told done, total, and what is done."""
 Slice = tuple[str, int]
 """Name of a case (`image_name`) and index along z."""
-CONFIG_FILE, SPLIT_FILE = "config.yaml", "split.json"
+CONFIG_FILE, SPLIT_FILE, FINGERPRINT_FILE = "config.yaml", "split.json", "fingerprints.json"
 MANNERS: Mapping[str, Manner | None] = {
     "full": Manner.FULL_HOLD,
     "half": Manner.HALF_HOLD,
@@ -152,8 +153,8 @@ def simulate(
 
     Raises:
         InputError: cases that cannot be read, or too few patients.
-        RunError: another configuration or other cases than the simulation was begun with, a
-            member that cannot be tuned slice by slice, or another process in the folder.
+        RunError: another configuration, other cases or other labels than the simulation was begun
+            with, a member that cannot be tuned slice by slice, or another process in the folder.
         ModelError: for an unknown version or member.
     """
     store = store or ModelStore()
@@ -165,6 +166,7 @@ def simulate(
         frames = _cases(config.cohort, folder / "cohort", roots or {}, tell)
         folds = make_folds(config, frames)
         _require_same_split(folder / SPLIT_FILE, folds)
+        _require_same_files(folder / FINGERPRINT_FILE, frames, tell)
         bench = _Bench(config, folder, version, frames, cache, tell)
         wanted = list(all_cells(config, folds))
         files = {cell: bench.file(cell) for cell in wanted}
@@ -432,14 +434,38 @@ def _require_same_split(file: Path, folds: Sequence[Fold]) -> None:
         fold.name: {side: sorted(map(image_name, getattr(fold, side))) for side in ("pool", "test")}
         for fold in folds
     }
-    if not file.exists():
-        write_json(file, split)
-    elif json.loads(file.read_text(encoding="utf-8")) != split:
+    if _kept(file, split) != split:
         raise RunError(
             "the simulation was begun with other cases",
             where=file,
             remedy="Give the same data sets, or use another folder",
         )
+
+
+def _require_same_files(file: Path, frames: Sequence[Case], tell: Progress) -> None:
+    """Keep the fingerprint of each case; RunError where its image or label was another.
+
+    A simulation that keeps none goes on with the files as they are.
+    """
+    found: dict[str, str] = {}
+    for done, case in enumerate(frames):
+        tell(done, len(frames), "reading cases")
+        found[image_name(case)] = fingerprint(case)
+    kept = _kept(file, found)
+    if (name := next((name for name in found if kept.get(name) != found[name]), None)) is not None:
+        raise RunError(
+            f"the simulation was begun with another image or label of {name}",
+            where=file,
+            remedy="Give the files it was begun with, or use another folder",
+        )
+
+
+def _kept(file: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """What a JSON file holds; these values, which are written, where there is none."""
+    if not file.exists():
+        write_json(file, values)
+        return values
+    return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 def _rates(metrics: Path) -> dict[str, dict[str, float]]:
