@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -248,6 +249,76 @@ def test_a_run_that_ends_while_another_has_published_takes_the_next_name(publish
     name = publish_candidate(tuning.store, parent, {"second": weights}, {"run": "another"}, {})
     assert name not in before
     assert tuning.store.load(name).card.parent == "tiny-1"
+
+
+def test_a_run_of_the_same_name_elsewhere_gets_a_candidate_of_its_own(published):
+    tuning, first, _ = published
+    second = tuning("another", steps=1, seed=2)
+    assert second.version != first.version
+    (step,) = tuning.store.load(second.version).card.provenance["finetuning"]
+    assert (step["run"], step["config"]["seed"]) == ("test-run", 2)
+
+
+def test_a_run_begun_without_an_id_goes_on_and_gets_a_new_candidate(published):
+    tuning, result, _ = published
+    before = tuning.store.versions()
+    (result.run / "summary.json").rename(result.run / "kept.json")
+    plan = result.run / "finetuning.json"
+    kept = plan.read_text()
+    plan.write_text(json.dumps({k: v for k, v in json.loads(kept).items() if k != "id"}))
+    again = tuning(steps=60, batch_size=8, lr=0.02, replay=0.25)
+    assert again.version not in before
+    assert again.after == result.after
+    plan.write_text(kept)
+    (result.run / "kept.json").rename(result.run / "summary.json")
+
+
+def test_damaged_cards_of_other_candidates_stop_no_run_from_publishing(published, caplog):
+    tuning, result, _ = published
+    card = tuning.store.root / result.version / "card.json"
+    kept = card.read_text()
+    card.write_text(kept[:100])
+    name = publish_candidate(
+        tuning.store,
+        tuning.store.load("tiny-1"),
+        {"second": weights_of(result.run)},
+        {"run": "another", "id": "another"},
+        {},
+    )
+    card.write_text(kept)
+    assert tuning.store.load(name).card.parent == "tiny-1"
+    assert f"{result.version} may be of this run and is passed over" in caplog.text
+
+
+def test_a_finished_run_gives_its_result_again_for_the_labels_it_was_begun_with(tune, tmp_path):
+    first = tune()
+    told = []
+    assert tune(report=told.append) == first
+    elsewhere = [replace(c, image_file=tmp_path / c.image_file.name) for c in tune.corrections]
+    assert tune(corrections=elsewhere, report=told.append) == first
+    assert told == []
+
+
+def test_a_finished_run_of_another_configuration_is_refused_naming_the_key(tune):
+    tune()
+    with pytest.raises(RunError, match=r"begun with lr = 0\.01, not 0\.02"):
+        tune(lr=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda found: found[:-1], "p6__t01 is gone"),
+        (lambda found: [*found, replace(found[-1], image="p7__t00", patient="p7")], "p7.* is new"),
+        (lambda found: [replace(found[0], sha256="0" * 64), *found[1:]], "p1__t00 is changed"),
+        (lambda found: [*found[:-1], replace(found[-1], version=2)], "p6__t01 is changed"),
+        (lambda found: [*found[:-1], replace(found[-1], unusable=(1,))], "p6__t01 is changed"),
+    ],
+)
+def test_a_finished_run_is_refused_for_other_labels_naming_one(tune, change, told):
+    tune()
+    with pytest.raises(RunError, match=f"finished and was begun with other labels: {told}.*name"):
+        tune(corrections=change(tune.corrections))
 
 
 def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_no_version(tune, tmp_path):

@@ -143,6 +143,15 @@ def test_a_job_that_is_cancelled_has_a_checkpoint_and_goes_on_from_it(clinic, mo
     assert ("learning", 1) not in seen[seen.index(("learning", 2)) + 1 :]
 
 
+def test_a_job_whose_run_is_finished_tells_its_result_whatever_was_labelled_since(
+    clinic, monkeypatch
+):
+    publish_nothing(monkeypatch)
+    first = clinic.run(**QUICK)
+    LabelStore(clinic.workspace).set_aside("p0__t00", "the image changed")
+    assert clinic.run(**QUICK) == first
+
+
 def test_a_job_that_continues_another_goes_on_with_its_run(clinic, monkeypatch):
     context = clinic.context()
     monkeypatch.setattr(context, "progress", lambda stage, *_, **__: end_if_learning(stage))

@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,16 @@ class FinetuneResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run was begun with, kept in its folder."""
+    """What a run was begun with, kept in its folder.
+
+    `id` tells its candidate from those of other runs; plans of earlier versions have none.
+    """
 
     parent: str
     members: tuple[str, ...]
     training: tuple[Correction, ...]
     held_out: tuple[Correction, ...]
+    id: str | None = None
 
 
 def finetune(
@@ -133,7 +138,8 @@ def finetune(
 
     Args:
         config: of the run.
-        run: its folder. A run goes on with the labels that it was begun with.
+        run: its folder. A run goes on with the labels that it was begun with; one that is
+            finished gives its result again, for these labels alone.
         corrections: all there are.
         held_out: patients that only judge.
         cache: folder of phantom slices, which runs share.
@@ -143,8 +149,8 @@ def finetune(
             and SIGTERM ask for that.
 
     Raises:
-        RunError: too few slices, a member that cannot be fine-tuned, a folder of another run, or
-            a loss that is not a number.
+        RunError: too few slices, a member that cannot be fine-tuned, a folder of another run or of
+            one that is finished with other labels, or a loss that is not a number.
         ModelError: for an unknown or damaged version or member, and as `ModelStore.publish`.
         InputError, OutputError: naming a file.
     """
@@ -157,9 +163,11 @@ def finetune(
         torch.set_num_threads(config.threads)
     folder = RunFolder(run)
     with folder.alone():
+        _require_same(folder, config)
         if folder.finished:
+            _require_same_labels(folder, _sides(config, corrections, held_out))
             return _result(folder)
-        plan = _begin(folder, config, corrections, held_out, store)
+        plan = _begin(folder, config, _sides(config, corrections, held_out), store)
         parent = store.load(plan.parent)
         members = [Tuned(parent, parent.member(name)) for name in plan.members]
         problems: list[str] = []
@@ -511,34 +519,37 @@ def _computes_in_bfloat16(precision: str, device: torch.device) -> bool:
     return bool(units.get("avx512_bf16") or units.get("amx_bf16"))
 
 
+def _sides(
+    config: FinetuneConfig, corrections: Sequence[Correction], held_out: Collection[str]
+) -> dict[str, tuple[Correction, ...]]:
+    """Which corrections train, and which judge."""
+    judging = [c for c in corrections if c.patient in held_out]
+    return {
+        "training": tuple(c for c in corrections if c.patient not in held_out),
+        "held_out": judging_frames(judging, config.judged_frames),
+    }
+
+
 def _begin(
     folder: RunFolder,
     config: FinetuneConfig,
-    corrections: Sequence[Correction],
-    held_out: Collection[str],
+    sides: Mapping[str, tuple[Correction, ...]],
     store: ModelStore,
 ) -> Plan:
     """The plan of a run, kept since it was begun, or made now. Raises RunError, ModelError."""
-    _require_same(folder, config)
     file = folder.path / PLAN_FILE
     if file.exists():
-        return _read_plan(file)
+        return read_plan(file)
     parent = store.load(config.model)
     segmenters = [m.name for m in parent.card.members if m.role == "segmenter"]
     members = config.members or (parent.card.fast or next(iter(segmenters), ""),)
     for member in members:
         Tuned(parent, parent.member(member))
-    judging = [c for c in corrections if c.patient in held_out]
-    plan = Plan(
-        parent=parent.name,
-        members=members,
-        training=tuple(c for c in corrections if c.patient not in held_out),
-        held_out=judging_frames(judging, config.judged_frames),
-    )
+    plan = Plan(parent.name, members, **sides, id=secrets.token_hex(16))
     write_text(folder.config_file, config.to_yaml())
-    sides = {side: [c.to_dict() for c in getattr(plan, side)] for side in ("training", "held_out")}
-    names = {"parent": plan.parent, "members": list(plan.members)}
-    write_json(file, names | sides)
+    names = {"id": plan.id, "parent": plan.parent, "members": list(plan.members)}
+    labels = {side: [c.to_dict() for c in of_side] for side, of_side in sides.items()}
+    write_json(file, names | labels)
     return plan
 
 
@@ -557,14 +568,35 @@ def _require_same(folder: RunFolder, config: FinetuneConfig) -> None:
         )
 
 
-def _read_plan(file: Path) -> Plan:
+def _require_same_labels(folder: RunFolder, sides: Mapping[str, Sequence[Correction]]) -> None:
+    """Raise RunError where a finished run was begun with other labels, naming the first."""
+    plan = read_plan(folder.path / PLAN_FILE)
+    for side, corrections in sides.items():
+        before = {c.image: _wherever_it_lies(c) for c in getattr(plan, side)}
+        now = {c.image: _wherever_it_lies(c) for c in corrections}
+        for image in sorted({*before, *now}):
+            if before.get(image) != now.get(image):
+                how = "new" if image not in before else "changed" if image in now else "gone"
+                raise RunError(
+                    f"the run is finished and was begun with other labels: {image} is {how}",
+                    where=folder.path,
+                    remedy="Use another name or run folder to learn from the labels there are now",
+                )
+
+
+def _wherever_it_lies(correction: Correction) -> Correction:
+    return replace(correction, image_file=Path(), label_file=Path())
+
+
+def read_plan(file: Path) -> Plan:
+    """The plan that a run was begun with. Raises RunError for what is none."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         sides = {
             side: tuple(map(Correction.from_dict, values[side]))
             for side in ("training", "held_out")
         }
-        return Plan(values["parent"], tuple(values["members"]), **sides)
+        return Plan(values["parent"], tuple(values["members"]), **sides, id=values.get("id"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError("this is no plan of a fine-tuning run", where=file) from error
 
@@ -596,6 +628,7 @@ def _step(config: FinetuneConfig, plan: Plan, facts: Mapping[str, Any]) -> dict[
     }
     return {
         "run": config.name,
+        "id": plan.id,
         "from": plan.parent,
         "config": config.model_dump(mode="json", exclude=set(OPERATIONAL)),
         "result": {**facts, "versions": versions},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from cinelabel.models.store import Draft, Kept, ModelStore, ModelVersion
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 def publish_runs(
@@ -119,27 +122,22 @@ def publish_candidate(
         store: that gets the child.
         parent: the version that it comes from.
         weights: of each member that was fine-tuned, as they are now.
-        step: of fine-tuning, JSON-ready: its `run`, configuration and result.
+        step: of fine-tuning, JSON-ready: its `run`, configuration and result, and the run's `id`;
+            without one, nothing that it may have published is looked for.
         held_out: scores before and after.
 
     Raises:
         ModelError: as `ModelStore.publish`.
     """
     card = parent.card
-    if (made := _candidate_of(store, parent.name, step["run"])) is not None:
+    if (made := _candidate_of(store, parent.name, step.get("id"))) is not None:
         return made
-    drafts = [
-        Draft(m.name, m.role, m.spec, weights[m.name], m.preprocessing, m.weight)
-        if m.name in weights
-        else Kept(parent, m)
-        for m in card.members
-    ]
     validation = card.metrics.get("validation", {})
     history = [*card.provenance.get("finetuning", []), {"members": list(weights), **step}]
     made = candidate_name(store, parent.name)
     store.publish(
         made,
-        drafts,
+        _with_tuned(parent, weights),
         provenance={
             **card.provenance,
             "cinelabel": cinelabel.__version__,
@@ -155,6 +153,40 @@ def publish_candidate(
         fast=card.fast,
     )
     return made
+
+
+def publish_draft(
+    store: ModelStore,
+    version: str,
+    parent: ModelVersion,
+    weights: Mapping[str, Mapping[str, Tensor]],
+) -> ModelVersion:
+    """Publish what a candidate would be, to be judged, in a store that is kept as long.
+
+    Raises:
+        ModelError: as `ModelStore.publish`.
+    """
+    return store.publish(
+        version,
+        _with_tuned(parent, weights),
+        provenance={"cinelabel": cinelabel.__version__},
+        metrics={},
+        licence=parent.card.licence,
+        parent=parent.name,
+        fast=parent.card.fast,
+    )
+
+
+def _with_tuned(
+    parent: ModelVersion, weights: Mapping[str, Mapping[str, Tensor]]
+) -> list[Draft | Kept]:
+    """The members of a version, those in `weights` tuned, the others file by file as they are."""
+    return [
+        Draft(m.name, m.role, m.spec, weights[m.name], m.preprocessing, m.weight)
+        if m.name in weights
+        else Kept(parent, m)
+        for m in parent.card.members
+    ]
 
 
 def publish_alone(
@@ -192,12 +224,18 @@ def candidate_name(store: ModelStore, parent: str) -> str:
     return check_identifier(f"{_stem(parent)}-tuned-{taken + 1}", "name of a version")
 
 
-def _candidate_of(store: ModelStore, parent: str, run: str) -> str | None:
-    """The candidate that a run has published, if it has."""
+def _candidate_of(store: ModelStore, parent: str, run_id: str | None) -> str | None:
+    """The candidate that a run has published, if it has; cards that are damaged are passed over."""
+    if run_id is None:
+        return None
     for name in _candidates(store, parent).values():
-        card = store.load(name).card
+        try:
+            card = store.load(name).card
+        except ModelError as error:
+            logger.warning("%s may be of this run and is passed over: %s", name, error)
+            continue
         history = card.provenance.get("finetuning") or [{}]
-        if card.parent == parent and history[-1].get("run") == run:
+        if card.parent == parent and history[-1].get("id") == run_id:
             return name
     return None
 

@@ -1,7 +1,8 @@
 """The kind of job `train`: fine-tunes a member of a model on readers' labels, to a challenger.
 
 Where that is decided (`learning.decision`), the challenger is put in use in place of its parent.
-The run folder lies in the job's; a job that is started again goes on from its newest checkpoint.
+The run folder lies in the job's; a job that is started again goes on from its newest checkpoint,
+and one whose run is finished already tells its result, whatever was labelled since.
 Which patients are held out, and the phantom slices, are kept in `learning/` of the workspace.
 """
 
@@ -90,13 +91,27 @@ def run(request: Any, context: Context) -> dict[str, Any]:
         request = {key: value for key, value in request.items() if key != CONTINUES}
     config = read_request(request, home.name)
     problems: list[str] = []
+
+    from cinelabel.learning.run_folder import RunFolder
+
+    folder = RunFolder(home / RUN)
+    if not folder.finished:
+        _tune(config, folder.path, context, problems)
+    summary = folder.summary()
+    in_use = settle(ModelStore(), summary["version"], WHO)
+    for _, part in _member_folders(home):  # the run is over, and nothing else is as large
+        shutil.rmtree(part / "checkpoints", ignore_errors=True)
+    return {**summary, "in_use": in_use, "problems": problems + summary["problems"]}
+
+
+def _tune(config: FinetuneConfig, run: Path, context: Context, problems: list[str]) -> None:
+    """Fine-tune to the end of the run, on the labels of the workspace. Raises as `run`."""
+    from cinelabel.learning.finetune import finetune
+
     learning = context.workspace / LEARNING
     corrections = corrections_in(context.workspace, problems)
     patients = {correction.patient for correction in corrections}
     held_out = hold_out(learning / PATIENTS, patients) if patients else frozenset()
-
-    from cinelabel.learning.finetune import finetune
-    from cinelabel.learning.run_folder import RunFolder
 
     def report(state: State) -> None:
         if state.stage != "learning" or not context.cancelled:  # else a checkpoint comes first
@@ -104,7 +119,7 @@ def run(request: Any, context: Context) -> dict[str, Any]:
 
     result = finetune(
         config,
-        home / RUN,
+        run,
         corrections,
         held_out,
         cache=learning / PHANTOMS,
@@ -113,11 +128,6 @@ def run(request: Any, context: Context) -> dict[str, Any]:
     )
     if result.version is None:
         raise Cancelled
-    summary = RunFolder(result.run).summary()
-    in_use = settle(ModelStore(), result.version, WHO)
-    for _, folder in _member_folders(home):  # the run is over, and nothing else is as large
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return {**summary, "in_use": in_use, "problems": problems + summary["problems"]}
 
 
 def figures(state: State) -> dict[str, Any]:
