@@ -205,6 +205,16 @@ def test_another_configuration_is_refused(copied: Path, capsys: pytest.CaptureFi
     assert "shared.steps = 2, not 3" in capsys.readouterr().err
 
 
+def test_layers_that_a_method_cannot_freeze_are_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = {"all": {}, "far": {"method": "bi-directional", "frozen": [3, 99]}}
+    assert run(str(write_config(tmp_path, methods=methods)), "--runs", str(tmp_path)) == 2
+    told = capsys.readouterr().err
+    assert "methods, far: layers 3 to 99 cannot be frozen" in " ".join(told.split())
+    assert not (tmp_path / "tiny").exists()
+
+
 def test_another_label_under_the_same_name_is_refused(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -183,6 +183,13 @@ def test_a_comparison_of_other_patients_or_another_member_is_refused(start):
         start(member="first")
 
 
+def test_layers_that_a_later_row_cannot_freeze_are_refused_before_anything_is_made(start, tmp_path):
+    rows = {"metalr": None, "far": {"method": "bi-directional", "frozen": [3, 99]}}
+    with pytest.raises(RunError, match="methods, far: layers 3 to 99 cannot be frozen"):
+        start(methods=rows)
+    assert not (tmp_path / "tiny").exists()
+
+
 def test_a_row_or_key_that_is_wrong_is_named(tmp_path):
     for changes, problem in (
         ({"methods": {"some": None}}, "methods, some: 'method'"),
@@ -252,6 +259,8 @@ def test_the_command_tunes_on_data_sets_and_publishes_a_candidate(
     assert "held-out Dice after: LV" in printed
     assert "tiny-1-tuned-1" in printed
     assert ModelStore(tmp_path / "models").load("tiny-1-tuned-1").card.parent == "tiny-1"
+    assert run_command("run", file, *data, "--runs", tmp_path / "runs") == 0
+    assert capsys.readouterr().out == printed[printed.index("held-out Dice before") :]
 
 
 def test_the_command_wants_one_source_of_labels(tmp_path, capsys):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from cinelabel.core.errors import InputError
+from cinelabel.core.errors import InputError, RunError
+from cinelabel.learning.config import parse_finetuning
 from cinelabel.learning.depth import (
     bidirectional_settings,
     contracting,
     expanding,
     frozen_between,
     layers,
+    require_frozen,
 )
 from cinelabel.networks import build
 
@@ -78,6 +80,22 @@ def test_freezing_leaves_the_other_layers() -> None:
 def test_the_last_layer_cannot_be_frozen_nor_layers_that_do_not_exist(m: int, n: int) -> None:
     with pytest.raises(InputError, match="cannot be frozen"):
         frozen_between(layers(U), m, n)
+
+
+def test_what_cannot_be_frozen_is_told_with_the_place_and_how_many_layers_there_are() -> None:
+    network = build("nnunet2d-compact")
+    deep = len(network.layer_groups())
+
+    def frozen(last: int, block: int = 1) -> None:
+        values = {"name": "a", "method": "bi-directional", "frozen": [1, last], "block": block}
+        require_frozen(network, parse_finetuning(values, "test"), "methods, a")
+
+    frozen(deep - 1)
+    with pytest.raises(RunError, match=f"methods, a: layers 1 to {deep}.* n <= {deep - 1}"):
+        frozen(deep)
+    frozen(1, block=deep)
+    with pytest.raises(RunError, match="layers 1 to 2 .* n <= 1"):
+        frozen(2, block=deep)
 
 
 def test_the_paths_are_told_apart() -> None:

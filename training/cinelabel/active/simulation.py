@@ -43,6 +43,7 @@ from cinelabel.evaluation.runs import segment_cases
 from cinelabel.learning.case_files import fingerprint
 from cinelabel.learning.cases import PreparedCase, join, prepare_case, select
 from cinelabel.learning.corrections import Examples
+from cinelabel.learning.depth import require_frozen
 from cinelabel.learning.finetune import State, Trained, tune
 from cinelabel.learning.tuned import Tuned
 from cinelabel.models.store import ModelStore, ModelVersion
@@ -154,11 +155,13 @@ def simulate(
     Raises:
         InputError: cases that cannot be read, or too few patients.
         RunError: another configuration, other cases or other labels than the simulation was begun
-            with, a member that cannot be tuned slice by slice, or another process in the folder.
+            with, a member that cannot be tuned slice by slice or has not the layers that a method
+            freezes, or another process in the folder.
         ModelError: for an unknown version or member.
     """
     store = store or ModelStore()
     version = store.load(config.model)
+    members = _members(config, version)
     tell = progress or (lambda done, total, what: None)
     with _alone(folder):
         require_same(folder / CONFIG_FILE, config)
@@ -167,7 +170,7 @@ def simulate(
         folds = make_folds(config, frames)
         _require_same_split(folder / SPLIT_FILE, folds)
         _require_same_files(folder / FINGERPRINT_FILE, frames, tell)
-        bench = _Bench(config, folder, version, frames, cache, tell)
+        bench = _Bench(config, folder, members, frames, cache, tell)
         wanted = list(all_cells(config, folds))
         files = {cell: bench.file(cell) for cell in wanted}
         found = {cell: Result.read(file) for cell, file in files.items() if file.exists()}
@@ -221,17 +224,14 @@ class _Bench:
         self,
         config: SimulationConfig,
         folder: Path,
-        version: ModelVersion,
+        members: Sequence[Tuned],
         frames: Sequence[Case],
         cache: Path,
         tell: Progress,
     ) -> None:
-        self._config, self._folder, self._version = config, folder, version
+        self._config, self._folder, self._version = config, folder, members[0].version
         self._cache, self._tell = cache, tell
-        segmenters = [m.name for m in version.card.members if m.role == "segmenter"]
-        self._members = config.members or (version.card.fast or segmenters[0],)
-        for name in self._members:
-            _require_slices(Tuned(version, version.member(name)))
+        self._members = {member.card.name: member for member in members}
         self._images = [image_name(case) for case in frames]
         self._numbers = {p: n for n, p in enumerate(sorted({case.group for case in frames}))}
         self._windows: dict[tuple[str, str], PreparedCase] = {}
@@ -297,8 +297,7 @@ class _Bench:
         def report(state: State) -> None:
             self._tell(state.done, state.total, f"{cell.name}: {state.stage}")
 
-        for name in self._members:
-            member = Tuned(self._version, self._version.member(name))
+        for name, member in self._members.items():
             examples = join([self._example(pool[image], z, name) for image, z in chosen])
             made = tune(config, work / name, member, examples, cache=self._cache, report=report)
             if made is None:
@@ -311,15 +310,14 @@ class _Bench:
         return select(prepared.examples, np.flatnonzero(prepared.slices == z))
 
     def _slices(self, case: Case) -> list[Slice]:
-        slices = self._prepared(case, self._members[0]).slices
+        slices = self._prepared(case, next(iter(self._members))).slices
         return [(image_name(case), int(z)) for z in slices]
 
     def _prepared(self, case: Case, member: str) -> PreparedCase:
         key = image_name(case), member
         if key not in self._windows:
             number = self._numbers[case.group], self._images.index(key[0])
-            tuned = Tuned(self._version, self._version.member(member))
-            self._windows[key] = prepare_case(case, tuned, *number)
+            self._windows[key] = prepare_case(case, self._members[member], *number)
         return self._windows[key]
 
     def _candidates(self, case: Case) -> list[Candidate]:
@@ -417,6 +415,20 @@ def _make_cohort(cohort: CohortConfig, folder: Path, tell: Progress) -> None:
             settings=cohort.settings,
             protocol=cohort.protocol,
         )
+
+
+def _members(config: SimulationConfig, version: ModelVersion) -> list[Tuned]:
+    """What is tuned, one after another. Raises RunError for what a method cannot tune."""
+    segmenters = [member.name for member in version.card.members if member.role == "segmenter"]
+    names = config.members or (version.card.fast or segmenters[0],)
+    members = [Tuned(version, version.member(name)) for name in names]
+    for member in members:
+        _require_slices(member)
+        network = member.network()
+        for method in config.methods:
+            tuning = config.tuning(method, config.seeds[0], config.name)
+            require_frozen(network, tuning, f"methods, {method}")
+    return members
 
 
 def _require_slices(member: Tuned) -> None:

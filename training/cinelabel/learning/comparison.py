@@ -27,7 +27,7 @@ from cinelabel.learning.case_files import corrections_of, fingerprint
 from cinelabel.learning.config import BY_DEPTH, OPERATIONAL, FinetuneConfig, Section, Seeds
 from cinelabel.learning.corrections import Correction, Examples, read_examples, read_lesson
 from cinelabel.learning.data import Progress
-from cinelabel.learning.depth import bidirectional_settings, layers
+from cinelabel.learning.depth import bidirectional_settings, layers_of, require_frozen
 from cinelabel.learning.finetune import Report, Trained, tune
 from cinelabel.learning.tuned import Tuned
 from cinelabel.models.store import ModelStore
@@ -183,8 +183,7 @@ class Comparison:
 
     def depth(self, config: FinetuneConfig) -> int:
         """How many layers the network has by the reading and blocks of a run."""
-        groups = [name for name, group in self.member.network().layer_groups().items() if group]
-        return len(layers(groups, config.reading, config.block))
+        return len(layers_of(self.member.network(), config))
 
     def path(self, run: FinetuneConfig) -> Path:
         """The folder of a run, whose name tells everything that changes what is learned."""
@@ -224,7 +223,7 @@ def begin(
 
     Raises:
         RunError: the folder's comparison is of other patients, labels or another model; too few
-            slices; a member that cannot be fine-tuned.
+            slices; a member that cannot be fine-tuned, or has not the layers that a row freezes.
         ModelError: an unknown or damaged version or member.
         InputError, GridError, LabelError: naming a file, or for too few patients.
         OutputError: naming a file.
@@ -242,6 +241,7 @@ def begin(
     }
     plan = {"model": version.name, "member": name, "sides": told}
     _require_same(kept, plan, folder)
+    _require_layers(config, member)
     write_json(folder / PLAN_FILE, plan)
     config = config.model_copy(update={"model": version.name, "member": name})
     write_text(folder / "config.yaml", config.to_yaml())
@@ -260,6 +260,14 @@ def deal(cases: Sequence[Case], parts: Parts) -> dict[str, list[Case]]:
     for case in cases:
         sides[names[dealt[case.group]]].append(case)
     return sides
+
+
+def _require_layers(config: ComparisonConfig, member: Tuned) -> None:
+    """Raise RunError naming the first row that freezes layers which cannot be frozen."""
+    network = member.network()
+    for row in config.methods:
+        if not config.searches(row):
+            require_frozen(network, config.run(row, config.seeds[0]), f"methods, {row}")
 
 
 def _read(file: Path) -> dict[str, Any]:

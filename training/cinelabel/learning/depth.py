@@ -9,9 +9,13 @@ from the top of the U to its bottom, the two sides of a level together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from cinelabel.core.errors import InputError
+from cinelabel.core.errors import InputError, RunError
+from cinelabel.learning.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from cinelabel.networks.base import Network
 
 Reading = Literal["I1", "I2"]
 Layers = tuple[tuple[str, ...], ...]
@@ -40,6 +44,12 @@ def layers(groups: Sequence[str], reading: Reading = "I1", block: int = 1) -> La
     return (*(tuple(name for layer in part for name in layer) for part in blocks), (HEAD,))
 
 
+def layers_of(network: Network, config: FinetuneConfig) -> Layers:
+    """The layers of a network that have weights, by the reading and blocks of a fine-tuning run."""
+    groups = [name for name, group in network.layer_groups().items() if group]
+    return layers(groups, config.reading, config.block)
+
+
 def contracting(groups: Sequence[str]) -> tuple[str, ...]:
     """The groups of the contracting path: stem and encoder, without the bottleneck."""
     return tuple(name for name in groups if name == STEM or name.startswith("encoder_"))
@@ -63,6 +73,16 @@ def frozen_between(among: Layers, m: int, n: int) -> tuple[str, ...]:
             remedy=f"Choose 1 <= m <= n <= {len(among) - 1}; the last layer always learns",
         )
     return tuple(name for layer in among[m - 1 : n] for name in layer)
+
+
+def require_frozen(network: Network, config: FinetuneConfig, where: str) -> None:
+    """Raise RunError, telling where, unless the layers that a run freezes can be frozen."""
+    if config.frozen is None:
+        return
+    try:
+        frozen_between(layers_of(network, config), *config.frozen)
+    except InputError as error:
+        raise RunError(error.problem, where=where, remedy=error.remedy) from error
 
 
 def _levels(groups: Sequence[str]) -> list[tuple[str, ...]]:
