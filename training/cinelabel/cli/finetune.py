@@ -40,7 +40,8 @@ def run(
     """Fine-tune on readers' labels, or on data sets, and publish a candidate.
 
     A fifth of the patients is held out and tells how good the model is before
-    and after. A stopped run goes on with the same command.
+    and after: of a workspace, or of all data sets in the folder of the runs,
+    the same for good. A stopped run goes on with the same command.
     """
     require_training()
     from cinelabel.learning import config as configuration
@@ -48,6 +49,7 @@ def run(
     from cinelabel.learning.corrections import hold_out
     from cinelabel.learning.finetune import State, finetune
     from cinelabel.learning.reporting import Reporter
+    from cinelabel.learning.sides import hold_out_of_all
     from cinelabel.serving.train import LEARNING, PATIENTS
 
     values = configuration.read_yaml(config) | ({"threads": threads} if threads else {})
@@ -65,8 +67,11 @@ def run(
             corrections = source.corrections(source.cases, reporter.progress)
         else:
             corrections = _readers_labels(workspace, reporter.note)
-        sides = (folder if workspace is None else workspace / LEARNING) / PATIENTS
-        held_out = hold_out(sides, {correction.patient for correction in corrections})
+        patients = {correction.patient for correction in corrections}
+        if workspace is None:
+            held_out = hold_out_of_all(runs / PATIENTS, folder, patients)
+        else:
+            held_out = hold_out(workspace / LEARNING / PATIENTS, patients)
         done = finetune(
             settings, folder, corrections, held_out, cache=runs / PHANTOMS, report=report
         )
@@ -159,4 +164,5 @@ def _tell(done: FinetuneResult) -> None:
             typer.echo(f"held-out Dice {name}: {dice}")
     typer.echo(f"{done.version}: {done.step} steps; the run is in {done.run}")
     typer.echo(f"by the rules of the server: {done.outcome}. {' '.join(done.reasons)}")
-    typer.echo(f"put it in use with: cinelabel models use {done.version}")
+    if done.outcome != "reject":
+        typer.echo(f"put it in use with: cinelabel models use {done.version}")
