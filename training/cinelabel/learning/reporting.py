@@ -35,6 +35,7 @@ class Reporter:
         )
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}
+        self._newest: dict[str, tuple[int, int]] = {}
         self._last_line = float("-inf")
 
     def __enter__(self) -> Reporter:
@@ -54,8 +55,14 @@ class Reporter:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Move the bar called `what`; elsewhere a line now and then and one at the end."""
+        """Move the bar called `what`; elsewhere a line now and then and one at the end.
+
+        Another total, or less done than before, is other work of that name, with its own rate.
+        """
         now = time.monotonic()
+        if (newest := self._newest.get(what)) and (newest[1] != total or done < newest[0]):
+            self._restart(what, total)
+        self._newest[what] = done, total
         since, before = self._began.setdefault(what, (now, done))
         rate = (done - before) / (now - since) if now > since else 0.0
         if self.console.is_terminal:
@@ -75,6 +82,11 @@ class Reporter:
         elif log or done == total:
             left = timedelta(seconds=round((total - done) / rate)) if rate > 0 else "?"
             self.note(f"step {done}/{total}: {detail}, {left} left")
+
+    def _restart(self, what: str, total: int) -> None:
+        del self._began[what]
+        if what in self._tasks:
+            self._bar.reset(self._tasks[what], total=total)
 
     def _move(self, done: int, total: int, what: str, detail: str) -> None:
         if what not in self._tasks:
