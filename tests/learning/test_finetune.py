@@ -361,6 +361,14 @@ def test_rates_of_every_layer_group_are_logged_at_every_step(tune, tmp_path):
     assert {row[f"rate_{name}"] for row in rows for name in groups} == {"0.01"}
 
 
+def test_a_run_ends_well_without_figures_where_they_cannot_be_drawn(tune, tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "figures").write_text("in the way")
+    assert tune(steps=1).version == "one"
+    assert RunFolder(tmp_path / "run").finished
+    assert "figures of the learning rates are missing" in caplog.text
+
+
 def test_progress_tells_stage_loss_rates_and_time_left(published):
     _, _, told = published
     stages = list(dict.fromkeys(state.stage for state in told if "phantom" not in state.stage))

@@ -30,6 +30,13 @@ def test_rates_are_read_in_the_order_of_the_network(table: Path) -> None:
     assert list(found) == ["stem", "encoder_1", "head"]
 
 
+@pytest.mark.parametrize("torn", ["3,0.7,0.0", "3", ",,,,\n", "3,0.7\n", "3,0.7,x,0,0.1\n"])
+def test_a_row_that_was_cut_short_is_left_out(table: Path, tmp_path: Path, torn: str) -> None:
+    table.write_text(TABLE + torn)
+    assert rates.read_rates(table)[0].tolist() == [1, 2]
+    rates.draw_rates(table, tmp_path / "figures")
+
+
 def test_both_figures_are_drawn_as_png(table: Path, tmp_path: Path) -> None:
     paths = rates.draw_rates(table, tmp_path / "figures", "a member")
     assert [path.name for path in paths] == ["rates.png", "rates-final.png"]

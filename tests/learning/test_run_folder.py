@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from cinelabel.core.errors import OutputError, RunError
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
+from cinelabel.models.folders import whole_folder
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -142,6 +145,36 @@ def test_metrics_after_the_step_of_a_resume_are_dropped(tmp_path):
         table.append({"step": step, "loss": 0.5})
     MetricsFile(path, columns, 8).append({"step": 9, "loss": 0.25, "dice_LV": 0.5})
     assert path.read_text().split() == ["step,loss,dice_LV", "4,0.5,", "8,0.5,", "9,0.25,0.5"]
+
+
+@pytest.mark.parametrize(
+    "torn", ["5", "51,0.5", "51,0.5,0.2", "8,0.4,", ",,\n", "7,x,1\n", "\0\0\0\n"]
+)
+def test_a_row_that_was_cut_short_is_dropped_when_a_run_goes_on(tmp_path, torn):
+    path, columns = tmp_path / "metrics.csv", ["step", "loss", "dice_LV"]
+    path.write_text(f"step,loss,dice_LV\n4,0.5,\n{torn}")
+    MetricsFile(path, columns, 99).append({"step": 9, "loss": 0.25, "dice_LV": 0.5})
+    assert path.read_text().split() == ["step,loss,dice_LV", "4,0.5,", "9,0.25,0.5"]
+
+
+def test_metrics_that_cannot_be_written_are_named(tmp_path):
+    table = MetricsFile(tmp_path / "metrics.csv", ["step", "loss"], 0)
+    table.path = Path("/dev/full")
+    with pytest.raises(OutputError, match="/dev/full: cannot be written, the disk is full"):
+        table.append({"step": 1, "loss": 0.5})
+
+
+def test_a_checkpoint_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def full(target):
+        with whole_folder(target) as folder:
+            (folder / "optimiser.pt").symlink_to("/dev/full")
+            yield folder
+
+    monkeypatch.setattr("cinelabel.learning.run_folder.whole_folder", full)
+    with pytest.raises(OutputError, match="step-00000005: cannot be written, no space left"):
+        RunFolder(tmp_path).save_checkpoint(checkpoint(5))
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def test_a_run_on_data_sets_that_have_changed_is_refused_naming_the_case(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import platform
 import secrets
 import time
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 
 import cinelabel
-from cinelabel.core.errors import RunError
+from cinelabel.core.errors import InputError, OutputError, RunError
 from cinelabel.core.files import write_json, write_text
 from cinelabel.learning import config as configuration
 from cinelabel.learning.challenge import open_cohort, score_cohort
@@ -56,6 +57,8 @@ from cinelabel.models.store import ModelStore
 from cinelabel.networks.base import Network
 from cinelabel.networks.weights import get_weights, on_cpu, set_weights
 from cinelabel.segmentation.backend import choose_device
+
+logger = logging.getLogger(__name__)
 
 PLAN_FILE = "finetuning.json"
 FIGURES = "figures"
@@ -361,8 +364,16 @@ def _train(
     batches = MixedBatches(part.examples, phantoms, config, member.augment, member.finish, judges)
     loop = _Loop(config, folder, part, batches, report)
     finished = loop.run(stop)
-    draw_rates(folder.metrics_file, folder.path / FIGURES, f"{member.card.name}, {config.method}")
+    _draw_rates(folder, f"{member.card.name}, {config.method}")
     return Trained(on_cpu(loop.average.average), loop.step, loop.seconds, finished)
+
+
+def _draw_rates(folder: RunFolder, title: str) -> None:
+    """Draw the rates of a run; it does not fail where that cannot be done."""
+    try:
+        draw_rates(folder.metrics_file, folder.path / FIGURES, title)
+    except (InputError, OutputError, ValueError) as error:  # matplotlib's, of what cannot be shown
+        logger.warning("the figures of the learning rates are missing: %s", error)
 
 
 class _Loop:

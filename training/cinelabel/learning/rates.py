@@ -7,7 +7,6 @@ need colour vision, and the sides of a U-Net differ in their dashes.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 
 from cinelabel.core.errors import InputError
 from cinelabel.core.files import atomic_write
+from cinelabel.learning.table import STEP, whole_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,19 +29,17 @@ INK, PALE = "#222222", "#999999"
 def read_rates(table: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Steps (n,), and group -> rates (n,) in the network's order, of a `metrics.csv`.
 
+    A row that was cut short is left out.
+
     Raises:
         InputError: the file cannot be read, or has no step or no rates.
     """
-    try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        steps = np.array([int(row["step"]) for row in rows])
-        names = [name for name in rows[0] if name.startswith(PREFIX)]
-        rates = {n.removeprefix(PREFIX): np.array([float(r[n]) for r in rows]) for n in names}
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError("holds no learning rates of a run", where=table) from error
-    if not rates:
+    rows = whole_rows(table)
+    names = [name for name in (rows[0] if rows else ()) if name.startswith(PREFIX)]
+    if not names:
         raise InputError("holds no learning rates of a run", where=table)
+    steps = np.array([int(row[STEP]) for row in rows])
+    rates = {n.removeprefix(PREFIX): np.array([float(r[n] or "nan") for r in rows]) for n in names}
     return steps, rates
 
 

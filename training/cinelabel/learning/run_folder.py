@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from cinelabel.core.files import atomic_write, output_error, write_json, write_t
 from cinelabel.datasets.folds import read_folds, write_folds
 from cinelabel.learning import config as configuration
 from cinelabel.learning.config import TrainConfig
+from cinelabel.learning.table import STEP, whole_rows
 from cinelabel.models.folders import PARTIAL, whole_folder
 
 KEPT_CHECKPOINTS = 2
@@ -193,14 +195,14 @@ class RunFolder:
         return _read_tensors(self.weights_file)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint folder whole and drop all but the newest ones."""
+        """Write a checkpoint folder whole and drop all but the newest ones. Raises OutputError."""
         target = self.path / "checkpoints" / f"step-{checkpoint.step:08d}"
         if not target.exists():
             with whole_folder(target) as folder:
                 _write_tensors(folder / "weights.safetensors", checkpoint.weights)
                 _write_tensors(folder / "average.safetensors", checkpoint.average)
                 state = {"optimiser": checkpoint.optimiser, "random": checkpoint.random_state}
-                torch.save(state, folder / "optimiser.pt")
+                _write_state(folder / "optimiser.pt", state)
                 facts = {"step": checkpoint.step, "seconds": checkpoint.seconds}
                 write_json(folder / "checkpoint.json", facts)
         for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
@@ -238,23 +240,35 @@ class RunFolder:
 
 
 class MetricsFile:
-    """`metrics.csv`, one row a logged step; rows after the step a run resumes at are dropped."""
+    """`metrics.csv`, one row a logged step.
+
+    Rows after the step that a run resumes at, and those that a kill cut short, are dropped. Raises
+    InputError and OutputError naming the file.
+    """
 
     def __init__(self, path: Path, columns: list[str], resumed_at: int) -> None:
         self.path, self.columns = path, columns
         kept: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as stream:
-                kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= resumed_at]
+            kept = [row for row in whole_rows(path) if int(row[STEP]) <= resumed_at]
         with atomic_write(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
 
     def append(self, row: dict[str, float]) -> None:
-        """Add a row; columns without a value stay empty."""
-        with self.path.open("a", newline="", encoding="utf-8") as stream:
-            csv.DictWriter(stream, self.columns).writerow(row)
+        """Add a row; columns without a value stay empty. Raises OutputError."""
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, self.columns).writerow(row)
+        except OSError as error:
+            raise output_error(error, self.path) from error
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    stream = io.BytesIO()  # into a file of a full disk, `torch.save` fails without an OSError
+    torch.save(state, stream)
+    path.write_bytes(stream.getbuffer())
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -8,7 +8,6 @@ Which patients are held out, and the phantom slices, are kept in `learning/` of 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -26,6 +25,7 @@ from cinelabel.labelstore import LabelStore
 from cinelabel.learning.config import FinetuneConfig, parse_finetuning
 from cinelabel.learning.corrections import Correction, find_corrections, hold_out
 from cinelabel.learning.decision import settle
+from cinelabel.learning.table import whole_rows
 from cinelabel.models.store import ModelStore
 from cinelabel.serving.batch import folder_of
 from cinelabel.serving.work import CONTINUES, Cancelled, Context
@@ -190,15 +190,13 @@ def _member_folders(job: Path) -> list[tuple[str, Path]]:
 
 def _curve(table: Path) -> dict[str, list[float | None]]:
     try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))
-    except OSError:
+        rows = whole_rows(table)
+    except InputError:
         return {}
-    whole = [row for row in rows[1:] if len(row) == len(rows[0])]
-    if not whole:
+    if not rows:
         return {}
-    shown = np.unique(np.linspace(0, len(whole) - 1, POINTS).astype(int))
-    return {name: [_number(whole[i][column]) for i in shown] for column, name in enumerate(rows[0])}
+    shown = np.unique(np.linspace(0, len(rows) - 1, POINTS).astype(int))
+    return {name: [_number(rows[i][name]) for i in shown] for name in rows[0]}
 
 
 def _number(text: str) -> float | None:
