@@ -14,6 +14,11 @@ from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
 from cinelabel.models.folders import whole_folder
 
 
+needs_full_device = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs /dev/full of Linux"
+)
+
+
 def checkpoint(step: int) -> Checkpoint:
     network = torch.nn.Linear(2, 1)
     optimiser = torch.optim.AdamW(network.parameters())
@@ -157,6 +162,7 @@ def test_a_row_that_was_cut_short_is_dropped_when_a_run_goes_on(tmp_path, torn):
     assert path.read_text().split() == ["step,loss,dice_LV", "4,0.5,", "9,0.25,0.5"]
 
 
+@needs_full_device
 def test_metrics_that_cannot_be_written_are_named(tmp_path):
     table = MetricsFile(tmp_path / "metrics.csv", ["step", "loss"], 0)
     table.path = Path("/dev/full")
@@ -164,6 +170,7 @@ def test_metrics_that_cannot_be_written_are_named(tmp_path):
         table.append({"step": 1, "loss": 0.5})
 
 
+@needs_full_device
 def test_a_checkpoint_on_a_full_disk_is_named(tmp_path, monkeypatch):
     @contextlib.contextmanager
     def full(target):
