@@ -13,7 +13,6 @@ from cinelabel.core.errors import OutputError, RunError
 from cinelabel.learning.run_folder import Checkpoint, MetricsFile, RunFolder
 from cinelabel.models.folders import whole_folder
 
-
 needs_full_device = pytest.mark.skipif(
     not Path("/dev/full").exists(), reason="needs /dev/full of Linux"
 )
