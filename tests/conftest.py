@@ -189,7 +189,10 @@ def find_free_port() -> int:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
-    """A store with `tiny-1`, untrained: two segmenters, of which `second` is the fast one."""
+    """A store with `tiny-1`, untrained: two segmenters, of which `second` is the fast one.
+
+    It outweighs `first` by far.
+    """
     import torch
     from cinelabel.networks.weights import get_weights
 
@@ -200,7 +203,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
         spec = NetworkSpec.from_dict({"features": [6, 10], "classes": classes})
         seen = Preparation(spacing_mm=2.0, size=16).to_dict()
         role: Role = "segmenter" if classes == 4 else "locator"
-        drafts.append(Draft(name, role, spec, get_weights(build(spec)), seen))
+        weight = 0.01 if name == "first" else 1.0
+        drafts.append(Draft(name, role, spec, get_weights(build(spec)), seen, weight))
     origin = {"config": {"data": {"seed": 5}, "augmentation": None}}
     store.publish(
         "tiny-1",

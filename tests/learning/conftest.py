@@ -18,6 +18,13 @@ from cinelabel.learning.config import TrainConfig, parse
 from cinelabel.learning.corrections import Correction, find_corrections
 from cinelabel.learning.data import SliceCache
 from cinelabel.learning.reporting import Reporter
+from cinelabel.segmentation import Segmentation, Segmenter
+from cinelabel.segmentation.locator import HeartBox, Located
+from cinelabel.segmentation.member import Member
+from cinelabel.segmentation.postprocess import Postprocessing
+from cinelabel.studies import Study
+from cinelabel.transforms.preparation import heart_centre
+from cinelabel.transforms.preprocess import Crop
 from rich.console import Console
 
 SIZE = 16
@@ -150,6 +157,44 @@ def drawn_heart(number: int, slices: slice = slice(1, 4)) -> np.ndarray:
     labels[10:13, 11:14, slices] = 1
     labels[14:17, 10 : 12 + number, slices] = 3
     return labels
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hearts_are_bright() -> Iterator[None]:
+    """The untrained locator of small models gives way to one that looks for bright.
+
+    Windows are of the size that such a model has learned from.
+    """
+
+    def locate(frames: np.ndarray, grid: Grid, *given: object) -> Located:
+        bright = (frames.max(3) > 130).astype(np.uint8)
+        slices = np.flatnonzero(bright.any((0, 1)))
+        ends = (int(slices[0]), int(slices[-1]))
+        return Located(HeartBox(heart_centre(bright), (20.0, 20.0), ends, 1.0), None)
+
+    def window(member: Member, grid: Grid, heart: HeartBox) -> Crop:
+        return member.preparation.crop(grid, heart.centre, only=member.card.spec.size or 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cinelabel.segmentation.predictor.locate", locate)
+        patch.setattr(Member, "window", window)
+        yield
+
+
+class _Plain(Segmenter):
+    """Segments by the fast member alone and leaves its labels as they are."""
+
+    def segment(self, study: Study, **options: object) -> Segmentation:
+        nothing = Postprocessing(slice_wise=False, volume_wise=False, rv_needs_lv=False)
+        return super().segment(study, fast=True, postprocessing=nothing)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _judged_plainly() -> Iterator[None]:
+    """Networks of a few weights do not stand mirroring, and their spots would be tidied away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cinelabel.learning.judging.Segmenter", _Plain)
+        yield
 
 
 @pytest.fixture

@@ -29,8 +29,6 @@ from cinelabel.learning.tuned import (
     MixedBatches,
     Tuned,
     judging_patients,
-    score,
-    score_average,
 )
 from cinelabel.models.store import Draft, Kept, ModelStore
 from cinelabel.networks import NetworkSpec, build
@@ -448,29 +446,6 @@ def test_the_probabilities_of_marginal_logits_are_the_sums_worked_out_by_hand():
     assert found.softmax(1).flatten().tolist() == pytest.approx([0.8, 0.2, 0, 0], abs=1e-6)
 
 
-def test_dice_of_a_patient_is_over_all_frames_and_known_structures(models, readers):
-    labels = np.zeros((24, 30, 5), np.uint8)
-    labels[9:14, 10:15, 1:4] = 1
-    for frame in range(2):
-        name = f"p1__t{frame:02d}"
-        readers.submit(name, labels, readers.write(name, labels))
-    member = Tuned(models.load("tiny-1"), models.load("tiny-1").member("second"))
-
-    class Everywhere(torch.nn.Module):
-        """Says LV in the whole window."""
-
-        def forward(self, images):
-            logits = torch.zeros(len(images), 4, *images.shape[2:])
-            logits[:, 1] = 9.0
-            return logits
-
-    found = score(Everywhere(), readers.corrections(), member, [])
-    (patient,) = found.patients
-    # the window of 16 pixels of 2 mm: 16 rows of 2 mm, 21.3 columns of 1.5 mm
-    assert set(patient) == {"LV"}
-    assert patient["LV"] == pytest.approx(2 * 25 / (25 + 16 * 21.3), rel=0.06)
-
-
 def test_members_that_see_otherwise_are_refused(models, tune):
     version = models.load("tiny-1")
     with pytest.raises(RunError, match="'where' cannot be fine-tuned: it does not segment"):
@@ -616,26 +591,3 @@ def test_members_of_every_kind_are_tuned_one_after_another_and_judged_together(
 def crash_in_the_second_member(state):
     if state.stage == "learning" and state.member == "image" and state.done == 4:
         raise Crash
-
-
-def test_several_members_are_scored_by_their_weighted_average(models, six_patients):
-    version = models.load("tiny-1")
-    member = Tuned(version, version.member("second"))
-
-    class Says(torch.nn.Module):
-        """One structure everywhere, at a probability of nearly 1."""
-
-        def __init__(self, value):
-            super().__init__()
-            self.value = value
-
-        def forward(self, images):
-            logits = torch.zeros(len(images), 4, *images.shape[2:])
-            logits[:, self.value] = 9.0
-            return logits
-
-    heavy = Tuned(version, member.card.model_copy(update={"weight": 3.0}))
-    pairs = [(Says(1), member), (Says(2), heavy)]
-    together = score_average(pairs, six_patients.corrections()[:2], [])
-    assert together == score(Says(2), six_patients.corrections()[:2], member, [])
-    assert together.mean["MYO"] > together.mean["LV"] == 0

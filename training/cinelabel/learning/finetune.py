@@ -36,6 +36,7 @@ from cinelabel.learning.corrections import (
 )
 from cinelabel.learning.data import Progress, SliceCache, open_cache, prefetched
 from cinelabel.learning.decision import decide
+from cinelabel.learning.judging import Scores, draft_of, score_version
 from cinelabel.learning.loop import AveragedWeights, Interruption
 from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
 from cinelabel.learning.metalr import Forward, Objective
@@ -48,12 +49,10 @@ from cinelabel.learning.tuned import (
     VALIDATION,
     Batch,
     MixedBatches,
-    Scores,
     Tuned,
     judging_patients,
-    score_average,
 )
-from cinelabel.models.store import ModelStore
+from cinelabel.models.store import ModelStore, ModelVersion
 from cinelabel.networks.base import Network
 from cinelabel.networks.weights import get_weights, on_cpu, set_weights
 from cinelabel.segmentation.backend import choose_device
@@ -179,7 +178,7 @@ def finetune(
             for member in members
         ]
         judges = _Judges(config, members, plan.held_out, cache, problems, progress)
-        before = judges.judge([member.network() for member in members])
+        before = judges.judge(parent, [member.network() for member in members])
         trained: list[Trained] = []
         for member, known in zip(members, examples, strict=True):
             where = RunFolder(run / member.card.name) if len(members) > 1 else folder
@@ -190,9 +189,10 @@ def finetune(
             if where is not folder and not where.finished:
                 where.finish(dict(made.weights), made.facts)
             trained.append(made)
-        after = judges.judge(
-            [_with(member.network(), t.weights) for member, t in zip(members, trained, strict=True)]
-        )
+        weights = {name: made.weights for name, made in zip(plan.members, trained, strict=True)}
+        tuned = [_with(member.network(), weights[member.card.name]) for member in members]
+        with draft_of(parent, weights) as draft:
+            after = judges.judge(draft, tuned)
         seconds = sum(made.seconds for made in trained)
         report(State("publishing", 0, 1, seconds=seconds, dice=after.mean))
         scores = {
@@ -213,7 +213,6 @@ def finetune(
             "learned_from": _counted(plan.training) | {"slices": examples[0].slice_count},
             "held_out": _counted(plan.held_out) if plan.held_out else None,
         }
-        weights = {name: made.weights for name, made in zip(plan.members, trained, strict=True)}
         version = publish_candidate(store, parent, weights, _step(config, plan, facts), scores)
         names = {"name": config.name, "version": version}
         left_out = {"problems": list(dict.fromkeys(problems))}
@@ -223,7 +222,7 @@ def finetune(
 
 @dataclass(frozen=True)
 class _Judged:
-    """Dice of members together: of held-out patients, None without any; and of phantoms."""
+    """Dice of a version of held-out patients, None without any; and of its members of phantoms."""
 
     scores: Scores | None
     phantom: Mapping[str, float]
@@ -238,7 +237,7 @@ class _Judged:
 
 
 class _Judges:
-    """What members are judged by before and after: held-out patients, and phantoms."""
+    """What a version is judged by before and after: held-out patients, and phantoms."""
 
     def __init__(
         self,
@@ -249,20 +248,21 @@ class _Judges:
         problems: list[str],
         progress: Progress,
     ) -> None:
-        self.members, self.held_out = members, held_out
+        self.members, self.held_out, self.device = members, held_out, config.device
         self.problems, self.progress = problems, progress
         count = config.decision.phantoms
         self.cohorts = [open_cohort(m.phantom, count, cache, progress) for m in members]
 
-    def judge(self, networks: Sequence[Network]) -> _Judged:
-        """Score networks of the members, in their order."""
-        pairs = list(zip(networks, self.members, strict=True))
+    def judge(self, version: ModelVersion, networks: Sequence[Network]) -> _Judged:
+        """Score a version, and the networks of the members that are tuned, in their order."""
         phantom = {}
-        for (network, member), cohort in zip(pairs, self.cohorts, strict=True):
+        for network, member, cohort in zip(networks, self.members, self.cohorts, strict=True):
             of = f" ({member.card.name})" if len(self.members) > 1 else ""
             dice = score_cohort(network, cohort, member.finish)
             phantom.update({f"{name}{of}": value for name, value in dice.items()})
-        scores = score_average(pairs, self.held_out, self.problems, self.progress)
+        scores = score_version(
+            version, self.held_out, self.problems, device=self.device, progress=self.progress
+        )
         return _Judged(scores, phantom)
 
 

@@ -1,24 +1,21 @@
-"""The member that is fine-tuned: how it sees, the batches it learns from, and how it is judged."""
+"""The member that is fine-tuned: how it sees, and the batches it learns from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 
 from cinelabel.core.errors import RunError
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.config import DataConfig, FinetuneConfig, LossConfig
-from cinelabel.learning.corrections import UNTOLD, Correction, Examples, Lesson, read_lessons
-from cinelabel.learning.data import Progress, SliceCache
+from cinelabel.learning.corrections import UNTOLD, Examples
+from cinelabel.learning.data import SliceCache
 from cinelabel.models.card import MemberCard
 from cinelabel.models.store import ModelVersion
 from cinelabel.networks.base import Network
-from cinelabel.segmentation.passes import View, slice_probabilities, stack_probabilities
 from cinelabel.transforms import Augment, build_augmentation
 from cinelabel.transforms.preparation import Preparation
 from cinelabel.transforms.preprocess import unit_range
@@ -201,99 +198,3 @@ def judging_patients(examples: Examples, config: FinetuneConfig) -> frozenset[in
     count = max(1, round(JUDGING_SHARE * len(patients)))
     drawn = np.random.default_rng(config.seed).choice(patients, count, replace=False)
     return frozenset(map(int, drawn))
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Dice of held-out patients on their images' own grids, over the slices that teach.
-
-    `patients`: structure -> Dice, a table a patient; structures that a patient's labels do not
-    tell are left out. Without mirroring; a window round the heart is round the labelled one.
-    """
-
-    patients: tuple[dict[str, float], ...]
-
-    @property
-    def mean(self) -> dict[str, float]:
-        """Structure -> mean over the patients that have it."""
-        found = {s.name: [p[s.name] for p in self.patients if s.name in p] for s in STRUCTURES}
-        return {name: round(float(np.mean(dice)), 5) for name, dice in found.items() if dice}
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the mean, and the patients without their names."""
-        return {"dice": self.mean, "patients": list(self.patients)}
-
-
-def score(
-    network: nn.Module,
-    corrections: Sequence[Correction],
-    member: Tuned,
-    problems: list[str],
-    progress: Progress | None = None,
-) -> Scores | None:
-    """Dice of a network on the CPU, a patient; None without corrections that can be read."""
-    return score_average([(network, member)], corrections, problems, progress)
-
-
-def score_average(
-    networks: Sequence[tuple[nn.Module, Tuned]],
-    corrections: Sequence[Correction],
-    problems: list[str],
-    progress: Progress | None = None,
-) -> Scores | None:
-    """The same of the average of members, weighted as their version weighs them."""
-    sums: dict[str, np.ndarray] = {}
-    for network, _ in networks:
-        network.eval()
-    for correction, lesson in read_lessons(corrections, problems, progress, "scoring"):
-        each = [
-            member.card.weight * _probabilities(network, member, lesson)
-            for network, member in networks
-        ]
-        found = np.sum(each, axis=0).argmax(0)
-        truth = lesson.labels[:, :, lesson.slices]
-        table = sums.setdefault(correction.patient, np.zeros((CLASSES, 2)))
-        for value in np.flatnonzero(lesson.known)[1:]:
-            ours, theirs = found == value, truth == value
-            table[value] += 2 * (ours & theirs).sum(), ours.sum() + theirs.sum()
-    if not sums:
-        return None
-    return Scores(
-        tuple(
-            {
-                s.name: round(float(table[s.value, 0] / table[s.value, 1]), 5)
-                for s in STRUCTURES
-                if table[s.value, 1]
-            }
-            for _, table in sorted(sums.items())
-        )
-    )
-
-
-def _probabilities(network: nn.Module, member: Tuned, lesson: Lesson) -> np.ndarray:
-    """Of the slices that teach, on the image's own pixels: float32 (classes, x, y, n)."""
-    spec, seen = member.card.spec, member.preparation
-    crop = lesson.crop(seen, member.only)
-    images = seen.prepare(lesson.volume, crop)
-    backend = _OnCpu(network)
-    if spec.dimensions == 2:
-        maps = slice_probabilities(backend, images[lesson.slices], [View()])
-    else:
-        whole = stack_probabilities(backend, images, [View()], spec.divisors[0], seen.depth)
-        maps = whole[lesson.slices]
-    return crop.restore_probabilities(maps)
-
-
-@dataclass(frozen=True)
-class _OnCpu:
-    """A network in training, as a backend."""
-
-    network: nn.Module
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            shown = torch.from_numpy(np.ascontiguousarray(images))
-            return self.network(shown).float().numpy()
-
-    def release(self) -> None:
-        """Nothing is held."""
