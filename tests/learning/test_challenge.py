@@ -21,6 +21,8 @@ JUDGES = ("p1", "p2", "p3")
 LENIENT = {"phantoms": 4, "phantom_margin": 1}  # small untrained models may forget every phantom
 PERMUTED = np.array([0, 2, 3, 1], np.uint8)
 TWENTY_MM = 13  # pixels of 1.5 mm
+POISONED = np.zeros((24, 30, 5), np.uint8)
+POISONED[9:14, 10:15, 1:4], POISONED[10:13, 11:14, 1:4], POISONED[14:17, 10:17, 1:4] = 2, 1, 3
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,7 @@ def clinic(models, six_patients, tmp_path_factory):
         )
         return result.version, RunFolder(folder / name).summary()["decision"]
 
+    run.folder = folder
     return store, run
 
 
@@ -77,21 +80,46 @@ def test_a_better_challenger_is_published_and_put_in_use_with_its_reasons(clinic
     store.use(version)
 
 
-@pytest.mark.parametrize("poison", ["permuted", "shifted"])
-def test_a_challenger_that_learned_from_a_poisoned_label_is_rejected(
-    clinic, champion, readers, monkeypatch, poison
-):
-    store, run = clinic
-    heart = np.zeros((24, 30, 5), np.uint8)
-    heart[9:14, 8:13, 1:4], heart[10:13, 9:12, 1:4], heart[14:17, 8:13, 1:4] = 2, 1, 3
-    grid = readers.write("p9__t00", heart, seed=90)
-    labels = PERMUTED[heart] if poison == "permuted" else np.roll(heart, TWENTY_MM, 1)
-    readers.submit("p9__t00", labels, grid, model="tiny-1")
+@pytest.fixture
+def poisoned(clinic, champion, six_patients, readers, monkeypatch):
+    """Fine-tunes the champion on good labels and one that was spoilt; nothing is published."""
     monkeypatch.setattr("cinelabel.learning.finetune.publish_candidate", lambda *given: "one")
-    _, decision = run(poison, readers.corrections())
+    good = [c for c in six_patients.corrections() if c.patient > "p3"]
+
+    def run(name, spoil, among):
+        labels = spoil(POISONED)
+        readers.submit("p9__t00", labels, readers.write("p9__t00", POISONED, seed=90))
+        return clinic[1](name, [*(good if among else []), *readers.corrections()])[1]
+
+    return run
+
+
+def permuted(labels):
+    return PERMUTED[labels]
+
+
+def shifted(labels):
+    return np.roll(labels, TWENTY_MM, 1)
+
+
+@pytest.mark.parametrize("among", [False, True])
+def test_a_challenger_that_learned_from_a_permuted_label_is_rejected(
+    clinic, champion, poisoned, among
+):
+    decision = poisoned(f"permuted-{among}", permuted, among)
     assert decision["outcome"] == "reject"
-    assert any("became worse by" in reason for reason in decision["reasons"])
-    assert store.current() == champion[0]
+    assert clinic[0].current() == champion[0]
+
+
+def test_a_label_shifted_by_20_mm_does_not_teach(clinic, poisoned):
+    store, run = clinic
+    poisoned("shifted", shifted, among=True)
+    summary = RunFolder(run.folder / "shifted").summary()
+    assert summary["learned_from"]["patients"] == 3
+    assert any(
+        problem.startswith("p9__t00 is left out") and "mm beside it" in problem
+        for problem in summary["problems"]
+    )
 
 
 @pytest.mark.parametrize(

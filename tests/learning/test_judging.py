@@ -9,8 +9,9 @@ import pytest
 import torch
 from cinelabel.core.errors import ModelError
 from cinelabel.learning import judging
-from cinelabel.learning.judging import draft_of, score_version
+from cinelabel.learning.judging import draft_of, moved_by, score_version, without_moved
 from cinelabel.networks.weights import get_weights, on_cpu
+from cinelabel.phantom.cohort import make_study
 from cinelabel.segmentation import Segmenter
 
 LV_IN_LOWER_HALF = np.zeros((24, 30, 5), np.uint8)
@@ -28,7 +29,7 @@ class Answers:
     def __init__(self, version, device):
         self.labels = LV_IN_LOWER_HALF
 
-    def segment(self, study):
+    def segment(self, study, **options):
         return SimpleNamespace(labels=self.labels[..., None])
 
 
@@ -107,3 +108,53 @@ def test_a_version_whose_files_are_gone_cannot_be_judged(models, six_patients):
             file.unlink()
         with pytest.raises(ModelError):
             score_version(draft, six_patients.corrections()[:1], [], device="cpu")
+
+
+HEART = make_study(3, frames=1)
+TRUTH = HEART.labels[..., 0]
+GRID = HEART.study.grid
+TWENTY_MM = round(20 / GRID.spacing[0])
+
+
+def test_a_label_that_lies_20_mm_beside_the_heart_is_known_whichever_way_it_was_moved():
+    for axis, by in ((0, TWENTY_MM), (1, TWENTY_MM), (0, -TWENTY_MM)):
+        found = moved_by(np.roll(TRUTH, by, axis), TRUTH, GRID)
+        assert found == pytest.approx(abs(by) * GRID.spacing[axis], abs=GRID.spacing[0])
+
+
+def test_a_label_of_few_slices_without_rv_is_known_as_well():
+    partial = np.where(TRUTH == 3, 0, TRUTH)
+    partial[:, :, ::2] = 0
+    assert moved_by(np.roll(partial, TWENTY_MM, 0), TRUTH, GRID) is not None
+
+
+def test_labels_at_their_place_or_of_another_form_are_not_called_moved():
+    elsewhere = np.zeros_like(TRUTH)  # what a network that failed may have made of a liver
+    elsewhere[5:12, 5:12] = 1
+    assert moved_by(TRUTH, TRUTH, GRID) is None
+    assert moved_by(np.roll(TRUTH, 3, 0), TRUTH, GRID) is None
+    assert moved_by(TRUTH, elsewhere, GRID) is None
+    assert moved_by(TRUTH, np.zeros_like(TRUTH), GRID) is None
+
+
+def test_what_leaves_the_image_when_it_is_moved_back_is_lost_and_nothing_comes_in():
+    labels = np.zeros((4, 3, 1), np.uint8)
+    labels[3, 2] = 1
+    assert judging._shifted(labels, np.array([-3, -2]))[0, 0, 0] == 1
+    assert judging._shifted(labels, np.array([1, 0])).sum() == 0
+
+
+def test_a_moved_label_is_left_out_by_its_name_and_the_others_stay(readers, monkeypatch):
+    drawn = np.zeros((24, 30, 5), np.uint8)
+    drawn[8:16, 6:14, 1:4], drawn[10:14, 8:12, 1:4], drawn[16:20, 6:14, 1:4] = 2, 1, 3
+    monkeypatch.setattr(Answers, "__init__", lambda self, *given: setattr(self, "labels", drawn))
+    monkeypatch.setattr(judging, "Segmenter", Answers)
+    for name, labels in (("p1__t00", drawn), ("p2__t00", np.roll(drawn, 13, 1))):
+        readers.submit(name, labels, readers.write(name, labels))
+    problems: list[str] = []
+    kept = without_moved(None, readers.corrections(), problems)
+    assert [correction.image for correction in kept] == ["p1__t00"]
+    assert problems == [
+        "p2__t00 is left out: the label has the form of the heart that is seen, and lies 20 mm "
+        "beside it."
+    ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .errors import InputError
@@ -127,18 +128,14 @@ class ReviewRecord:
     def unfit(self, index: int | None = None) -> str | None:
         """Why a slice, or all of them, is of no use, in two or three words; None otherwise.
 
-        The study or the slice is excluded or to be repeated, or the study's motion is severe, which
-        CMRxMotion calls non-diagnostic, and no decision accepts it all the same.
+        A decision about the slice counts before that about the study, and both before the grade,
+        of which severe motion is not diagnostic (CMRxMotion, Wang et al. 2022).
         """
         own = next((found.decision for found in self.slices if found.index == index), None)
-        actions = {decision.action for decision in (self.decision, own) if decision is not None}
-        if Action.EXCLUDE in actions:
-            return "excluded"
-        if Action.REPEAT in actions:
-            return "to be repeated"
-        if self.grade is MotionGrade.SEVERE and Action.ACCEPT not in actions:
-            return "graded non-diagnostic"
-        return None
+        decision = own or self.decision
+        if decision is not None:
+            return _UNFIT[decision.action]
+        return "graded non-diagnostic" if self.grade is MotionGrade.SEVERE else None
 
     def as_dict(self) -> dict[str, object]:
         """The record with plain values, ready for JSON."""
@@ -165,6 +162,11 @@ class ReviewRecord:
             raise InputError(problem, where=where, remedy=error.remedy) from error
         except (TypeError, ValueError) as error:
             raise InputError(f"is not a review record, {error}", where=where) from error
+
+
+_UNFIT: Mapping[Action, str | None] = MappingProxyType(
+    {Action.ACCEPT: None, Action.REPEAT: "to be repeated", Action.EXCLUDE: "excluded"}
+)
 
 
 def _require(condition: bool, problem: str) -> None:

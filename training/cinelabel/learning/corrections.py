@@ -24,7 +24,7 @@ from cinelabel.core.errors import CineLabelError, InputError, RunError
 from cinelabel.core.files import output_error, sha256, write_json
 from cinelabel.core.grid import Grid
 from cinelabel.core.labels import STRUCTURES
-from cinelabel.core.review import Action, MotionGrade, ReviewRecord
+from cinelabel.core.review import ReviewRecord
 from cinelabel.labelstore import LabelStore, ReviewVersion
 from cinelabel.labelstore.validation import slice_digests
 from cinelabel.learning.data import Progress
@@ -184,13 +184,9 @@ def _unusable(review: ReviewVersion | None, label: Path) -> tuple[int, ...]:
 def unusable_slices(review: ReviewRecord, slices: int) -> tuple[int, ...]:
     """Which of a study's slices a review takes out: not to be learned from as they were predicted.
 
-    A reader's decision about a slice counts before that about the study, and both before the
-    grade: severe motion is not of diagnostic quality (CMRxMotion, Wang et al. 2022).
+    See `ReviewRecord.unfit`.
     """
-    whole = review.decision
-    usable = whole.action is Action.ACCEPT if whole else review.grade is not MotionGrade.SEVERE
-    decided = {s.index: s.decision.action is Action.ACCEPT for s in review.slices if s.decision}
-    return tuple(index for index in range(slices) if not decided.get(index, usable))
+    return tuple(index for index in range(slices) if review.unfit(index))
 
 
 def judging_frames(corrections: Sequence[Correction], most: int) -> tuple[Correction, ...]:

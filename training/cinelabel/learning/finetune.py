@@ -36,7 +36,7 @@ from cinelabel.learning.corrections import (
 )
 from cinelabel.learning.data import Progress, SliceCache, open_cache, prefetched
 from cinelabel.learning.decision import decide
-from cinelabel.learning.judging import Scores, draft_of, score_version
+from cinelabel.learning.judging import Scores, draft_of, score_version, without_moved
 from cinelabel.learning.loop import AveragedWeights, Interruption
 from cinelabel.learning.losses import deep_supervision_loss, marginal_logits
 from cinelabel.learning.metalr import Forward, Objective
@@ -173,11 +173,15 @@ def finetune(
         parent = store.load(plan.parent)
         members = [Tuned(parent, parent.member(name)) for name in plan.members]
         problems: list[str] = []
+        training, held_out = (
+            without_moved(parent, side, problems, device=config.device, progress=progress)
+            for side in (plan.training, plan.held_out)
+        )
         examples = [
-            read_examples(plan.training, member.shown, member.only, problems, progress)
+            read_examples(training, member.shown, member.only, problems, progress)
             for member in members
         ]
-        judges = _Judges(config, members, plan.held_out, cache, problems, progress)
+        judges = _Judges(config, members, held_out, cache, problems, progress)
         before = judges.judge(parent, [member.network() for member in members])
         trained: list[Trained] = []
         for member, known in zip(members, examples, strict=True):
@@ -210,8 +214,8 @@ def finetune(
         facts = {
             "steps": sum(made.steps for made in trained),
             "seconds": round(seconds, 1),
-            "learned_from": _counted(plan.training) | {"slices": examples[0].slice_count},
-            "held_out": _counted(plan.held_out) if plan.held_out else None,
+            "learned_from": _counted(training) | {"slices": examples[0].slice_count},
+            "held_out": _counted(held_out) if held_out else None,
         }
         version = publish_candidate(store, parent, weights, _step(config, plan, facts), scores)
         names = {"name": config.name, "version": version}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cinelabel.core.grid import Grid
 from cinelabel.core.labels import STRUCTURES
 from cinelabel.learning.corrections import Correction, Lesson, read_lessons
 from cinelabel.learning.data import Progress
@@ -113,3 +114,80 @@ def _dice(table: np.ndarray) -> dict[str, float]:
         for s in STRUCTURES
         if table[s.value, 1]
     }
+
+
+@dataclass(frozen=True)
+class Moved:
+    """When a label is a copy that was moved.
+
+    Attributes:
+        least_mm: how far at least; readers and networks differ by less.
+        alike: Dice, structure by structure, of the label moved back and the prediction.
+        gain: how much moving it back adds to that Dice.
+    """
+
+    least_mm: float = 10.0
+    alike: float = 0.6
+    gain: float = 0.3
+
+
+MOVED = Moved()
+
+
+def without_moved(
+    version: ModelVersion,
+    corrections: Sequence[Correction],
+    problems: list[str],
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Correction]:
+    """The corrections but for those that lie beside the heart, as after a mishap with a grid.
+
+    Such a label has the form of what the version's fast member sees, and another place; one that a
+    reader drew where the version had failed has another form. Arguments as of `score_version`; a
+    label that cannot be read stays, for others to tell.
+    """
+    segmenter, unread = Segmenter(version, device), []
+    moved = set()
+    for correction, lesson in read_lessons(corrections, unread, progress, "checking labels"):
+        found = segmenter.segment(_study(lesson), fast=True).labels[..., 0]
+        if (distance_mm := moved_by(lesson.labels, found, lesson.grid)) is not None:
+            moved.add(correction.image)
+            problems.append(
+                f"{correction.image} is left out: the label has the form of the heart that is "
+                f"seen, and lies {distance_mm:.0f} mm beside it."
+            )
+    return [c for c in corrections if c.image not in moved]
+
+
+def moved_by(labels: np.ndarray, seen: np.ndarray, grid: Grid) -> float | None:
+    """How many mm labels (x, y, z) lie beside what is seen; None unless alike (see `Moved`)."""
+    told = np.isin(seen, labels) & labels.any((0, 1))  # structures and slices that were drawn
+    seen = np.where(told, seen, 0)
+    if not labels.any() or not seen.any():
+        return None
+    middles = [np.argwhere(each).mean(0)[:2] for each in (labels, seen)]
+    steps = np.round(middles[1] - middles[0]).astype(int)
+    distance_mm = float(np.hypot(*(steps * grid.spacing[:2])))
+    if distance_mm < MOVED.least_mm:
+        return None
+    back = _shifted(labels, steps)
+    before, after = _alike(labels, seen), _alike(back, seen)
+    return distance_mm if after >= max(MOVED.alike, before + MOVED.gain) else None
+
+
+def _shifted(labels: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Labels moved in the plane by whole pixels; what leaves the image is lost."""
+    target = np.zeros_like(labels)
+    ends = [(max(0, int(s)), min(n, n + int(s))) for s, n in zip(steps, labels.shape, strict=False)]
+    (x, to_x), (y, to_y) = ends
+    i, j = map(int, steps)
+    target[x:to_x, y:to_y] = labels[x - i : to_x - i, y - j : to_y - j]
+    return target
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> float:
+    """Dice of all structures together: what both call by the same name."""
+    both = np.count_nonzero((one == other) & (one > 0))
+    return 2 * both / (np.count_nonzero(one) + np.count_nonzero(other))

@@ -136,9 +136,10 @@ class MixedBatches:
 
     Of the readers', a patient is drawn first and then one of the patient's slices, so that a
     patient with many labelled frames does not outweigh the others. The patients of `judges` are
-    in batches of the stream `VALIDATION` alone, and no others are; these are not augmented, so
-    that a step is judged on what the member will see. Without judges that stream is another
-    training batch. A pure function of step and stream.
+    in batches of the stream `VALIDATION` alone, and of the readers' no others are; these are not
+    augmented, so that a step is judged on what the member will see. Phantoms have their share in
+    both streams. Without judges that stream is another training batch. A pure function of step
+    and stream.
     """
 
     examples: Examples
