@@ -16,6 +16,7 @@ from cinelabel.core.review import ReviewRecord
 from cinelabel.labelstore import LabelStore
 from cinelabel.models.store import ModelStore
 from cinelabel.serving.scores import Scores
+from cinelabel.serving.train import patient_of
 from cinelabel.studies.cases import Case
 from cinelabel.studies.catalogue import Catalogue
 
@@ -138,7 +139,7 @@ class Candidates:
     def _slices(self, case: Case, version: str | None) -> list[Candidate]:
         found = self._find(case, version)
         return (
-            [Candidate(case.image_id, case.study)]
+            [Candidate(case.image_id, _patient(case))]
             if found is None
             else found.candidates(case.image_id)
         )
@@ -147,6 +148,14 @@ class Candidates:
         if version is None:
             return None
         return self._scores.find(version, case.image_id, self._catalogue.image_path(case.image_id))
+
+
+def _patient(case: Case) -> str:
+    """As the scores tell it; a study that cannot be read stands for itself."""
+    try:
+        return patient_of(case)
+    except CineLabelError:
+        return case.study
 
 
 def _images(count: int) -> str:

@@ -246,6 +246,29 @@ def refused(opened, make_heart):
     return opened
 
 
+def test_theirs_is_not_opened_onto_a_case_of_that_name_of_another_server(refused):
+    refused.addresses["http://127.0.0.1:8"] = type(refused.server)()
+    refused.session.connection.connect("http://127.0.0.1:8")
+    refused.settle()
+    refused.open_case(1)
+    refused.session.submitting.open_theirs()
+    refused.settle()
+    assert refused.problems[-1] == (
+        "heart__t01: waits for http://127.0.0.1:9, and the open case is of http://127.0.0.1:8."
+    )
+    assert not refused.session.submitting.state.conflict.shown
+
+
+def test_theirs_is_asked_of_the_server_that_refused_mine_alone(refused):
+    refused.addresses["http://127.0.0.1:8"] = type(refused.server)()
+    refused.session.connection.connect("http://127.0.0.1:8")
+    refused.settle()
+    refused.session.submitting.open_theirs()
+    assert refused.problems[-1] == (
+        "heart__t01: is of another server. Connect to http://127.0.0.1:9."
+    )
+
+
 def test_a_conflict_stays_while_its_submission_is_refused(refused):
     refused.pass_time(60)
     assert refused.session.submitting.state.conflict.shown

@@ -123,6 +123,7 @@ def conflict_of(refused: list[tuple[Entry, ServerError]]) -> Conflict | None:
             submission = entry.submission
             return Conflict(
                 entry.id,
+                submission.address,
                 submission.image,
                 submission.frame,
                 error.version,

@@ -294,6 +294,7 @@ class Conflict:
     """
 
     entry: str
+    address: str
     image: str
     frame: int
     version: int

@@ -24,6 +24,7 @@ from CineLabelLib.outbox import Entry, Outbox, Submission
 
 if TYPE_CHECKING:
     from CineLabelLib.client import Client
+    from CineLabelLib.study import CineStudy
     from CineLabelLib.work import Task
 
 RETRY_S = 30.0
@@ -95,8 +96,10 @@ class Submitting(UseCase[SubmittingState]):
     def open_theirs(self) -> None:
         """Show the label that came first beside mine."""
         conflict, study, client = self._conflict(), self.desk.opened(), self.desk.connected()
-        if conflict.image not in study.images:
-            raise InputError("is not open", where=conflict.image, remedy="Open its case first")
+        _require_home(conflict.image, conflict.address, study, self.desk.home)
+        if client.address != conflict.address:
+            remedy = f"Connect to {conflict.address}"
+            raise InputError("is of another server", where=conflict.image, remedy=remedy)
 
         def work(task: Task[Any]) -> tuple[LabelFile, np.ndarray]:
             file = client.following(task).label(conflict.image)
@@ -158,11 +161,7 @@ class Submitting(UseCase[SubmittingState]):
             found = next((e.submission for e in outbox.entries() if e.id == entry), None)
             if found is None:
                 raise InputError("is not in the outbox any more", where=entry)
-            if home is None or found.image not in study.images:
-                raise InputError("is not open", where=found.image, remedy="Open its case first")
-            if found.address != home.address:
-                problem = f"waits for {found.address}, and the open case is of {home.address}"
-                raise InputError(problem, where=found.image)
+            _require_home(found.image, found.address, study, home)
             return found, read_label(found.label, study, found.image)
 
         def put(found: tuple[Submission, np.ndarray]) -> None:
@@ -397,3 +396,12 @@ class Submitting(UseCase[SubmittingState]):
         self._lines = {}
         conflict = self.state.conflict and replace(self.state.conflict, shown=False)
         self._set(findings=(), conflict=conflict, sent=MappingProxyType({}))
+
+
+def _require_home(image: str, address: str, study: CineStudy, home: Client | None) -> None:
+    """Raise InputError unless the image of this server is in the study on screen."""
+    if home is None or image not in study.images:
+        raise InputError("is not open", where=image, remedy="Open its case first")
+    if address != home.address:
+        problem = f"waits for {address}, and the open case is of {home.address}"
+        raise InputError(problem, where=image)
