@@ -259,6 +259,20 @@ def test_an_image_without_scores_waits_until_it_has_some(place: Place) -> None:
     assert [job[0] for job in place.started] == ["scores"]
 
 
+def test_phases_in_files_of_their_own_are_one_patient_also_without_scores(tmp_path: Path) -> None:
+    grid = Grid((8, 8, 4), np.diag([1.5, 1.5, 8.0, 1.0]))
+    for name in ("p1_ED", "p1_ES", "p2_ED"):
+        noise = np.random.default_rng(0).random((8, 8, 4, 1), np.float32)
+        file = tmp_path / "studies" / f"{name}.nii.gz"
+        studies.save_image(file, Study(name, noise, grid, is_cine=False))
+    catalogue = prepare(tmp_path / "studies", tmp_path / "workspace")
+    runner = SimpleNamespace(jobs=list, start=lambda *job: None)
+    scores = Scores(catalogue.path, runner)
+    found = Candidates(catalogue, LabelStore(tmp_path / "workspace"), scores, BUNDLED)
+    served = [case.image_id for case in catalogue.cases()]
+    assert [candidate.patient for candidate in found.pool(served).waiting] == ["p1", "p1", "p2"]
+
+
 def test_an_image_without_a_heart_is_handed_out_last(place: Place) -> None:
     save(
         place.catalogue, "c__t01", FrameScores.none(4, "There are no scores: no heart found.", "c")
