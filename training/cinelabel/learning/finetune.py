@@ -173,15 +173,15 @@ def finetune(
         parent = store.load(plan.parent)
         members = [Tuned(parent, parent.member(name)) for name in plan.members]
         problems: list[str] = []
-        training, held_out = (
+        teaching, judging = (
             without_moved(parent, side, problems, device=config.device, progress=progress)
             for side in (plan.training, plan.held_out)
         )
         examples = [
-            read_examples(training, member.shown, member.only, problems, progress)
+            read_examples(teaching, member.shown, member.only, problems, progress)
             for member in members
         ]
-        judges = _Judges(config, members, held_out, cache, problems, progress)
+        judges = _Judges(config, members, judging, cache, problems, progress)
         before = judges.judge(parent, [member.network() for member in members])
         trained: list[Trained] = []
         for member, known in zip(members, examples, strict=True):
@@ -214,8 +214,8 @@ def finetune(
         facts = {
             "steps": sum(made.steps for made in trained),
             "seconds": round(seconds, 1),
-            "learned_from": _counted(training) | {"slices": examples[0].slice_count},
-            "held_out": _counted(held_out) if held_out else None,
+            "learned_from": _counted(teaching) | {"slices": examples[0].slice_count},
+            "held_out": _counted(judging) if judging else None,
         }
         version = publish_candidate(store, parent, weights, _step(config, plan, facts), scores)
         names = {"name": config.name, "version": version}

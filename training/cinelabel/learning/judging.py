@@ -148,9 +148,9 @@ def without_moved(
     reader drew where the version had failed has another form. Arguments as of `score_version`; a
     label that cannot be read stays, for others to tell.
     """
-    segmenter, unread = Segmenter(version, device), []
-    moved = set()
-    for correction, lesson in read_lessons(corrections, unread, progress, "checking labels"):
+    segmenter = Segmenter(version, device)
+    moved: set[str] = set()
+    for correction, lesson in read_lessons(corrections, [], progress, "checking labels"):
         found = segmenter.segment(_study(lesson), fast=True).labels[..., 0]
         if (distance_mm := moved_by(lesson.labels, found, lesson.grid)) is not None:
             moved.add(correction.image)
