@@ -86,24 +86,27 @@ def test_a_version_is_judged_by_what_all_of_it_serves(models, six_patients):
     assert len(found.patients) == 1
 
 
-def test_a_draft_has_the_tuned_weights_as_they_would_be_published_and_leaves_nothing(models):
+def test_a_draft_has_the_tuned_weights_as_they_would_be_published_and_leaves_nothing(
+    models, tmp_path
+):
     parent = models.load("tiny-1")
     weights = {name: t + 1 for name, t in on_cpu(get_weights(parent.network("second"))).items()}
-    with draft_of(parent, {"second": weights}) as draft:
+    (tmp_path / "draft" / "left by a kill").mkdir(parents=True)
+    with draft_of(parent, {"second": weights}, tmp_path / "draft") as draft:
         assert [m.name for m in draft.card.members] == [m.name for m in parent.card.members]
         made = get_weights(draft.network("second"))
         assert all(torch.equal(made[name], t.half().float()) for name, t in weights.items())
         kept = get_weights(draft.network("first"))
         before = get_weights(parent.network("first"))
         assert all(torch.equal(kept[name], before[name]) for name in before)
-        folder = draft.path
-    assert not folder.exists()
+        assert draft.path.is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
     assert "draft" not in models.versions()
 
 
-def test_a_version_whose_files_are_gone_cannot_be_judged(models, six_patients):
+def test_a_version_whose_files_are_gone_cannot_be_judged(models, six_patients, tmp_path):
     parent = models.load("tiny-1")
-    with draft_of(parent, {}) as draft:
+    with draft_of(parent, {}, tmp_path / "draft") as draft:
         for file in draft.path.glob("*.xml"):
             file.unlink()
         with pytest.raises(ModelError):

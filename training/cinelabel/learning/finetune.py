@@ -195,7 +195,7 @@ def finetune(
             trained.append(made)
         weights = {name: made.weights for name, made in zip(plan.members, trained, strict=True)}
         tuned = [_with(member.network(), weights[member.card.name]) for member in members]
-        with draft_of(parent, weights) as draft:
+        with draft_of(parent, weights, run / "draft") as draft:
             after = judges.judge(draft, tuned)
         seconds = sum(made.seconds for made in trained)
         report(State("publishing", 0, 1, seconds=seconds, dice=after.mean))

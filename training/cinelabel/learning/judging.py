@@ -7,7 +7,7 @@ the structures that the labels tell.
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,15 +52,21 @@ class Scores:
 
 @contextmanager
 def draft_of(
-    parent: ModelVersion, weights: Mapping[str, Mapping[str, Tensor]]
+    parent: ModelVersion, weights: Mapping[str, Mapping[str, Tensor]], folder: Path
 ) -> Iterator[ModelVersion]:
     """A version's child with members tuned to `weights`, for as long as it is judged.
 
-    Its weights are rounded as those of a published one. Raises ModelError as `ModelStore.publish`.
+    Its weights are rounded as those of a published one. It lies in `folder`, which is emptied
+    before, of what a kill has left, and removed afterwards.
+
+    Raises:
+        ModelError: as `ModelStore.publish`.
     """
-    with tempfile.TemporaryDirectory(prefix="cinelabel-") as folder:
-        store = ModelStore(Path(folder), bundled=Path(folder) / "none")
-        yield publish_draft(store, "draft", parent, weights)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield publish_draft(ModelStore(folder, bundled=folder / "none"), "draft", parent, weights)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def score_version(
