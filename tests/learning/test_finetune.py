@@ -370,7 +370,7 @@ def test_a_run_ends_well_without_figures_where_they_cannot_be_drawn(tune, tmp_pa
 def test_progress_tells_stage_loss_rates_and_time_left(published):
     _, _, told = published
     stages = list(dict.fromkeys(state.stage for state in told if "phantom" not in state.stage))
-    assert stages == ["reading labels", "scoring", "learning", "publishing"]
+    assert stages == ["checking labels", "reading labels", "scoring", "learning", "publishing"]
     last = [state for state in told if state.stage == "learning"][-1]
     assert (last.done, last.total, last.seconds_left) == (60, 60, 0.0)
     assert last.loss > 0
