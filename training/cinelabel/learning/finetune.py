@@ -60,6 +60,7 @@ from cinelabel.segmentation.backend import choose_device
 logger = logging.getLogger(__name__)
 
 PLAN_FILE = "finetuning.json"
+DRAFT = ".draft"  # hidden: members have folders of their names beside it
 FIGURES = "figures"
 
 
@@ -195,7 +196,7 @@ def finetune(
             trained.append(made)
         weights = {name: made.weights for name, made in zip(plan.members, trained, strict=True)}
         tuned = [_with(member.network(), weights[member.card.name]) for member in members]
-        with draft_of(parent, weights, run / "draft") as draft:
+        with draft_of(parent, weights, run / DRAFT) as draft:
             after = judges.judge(draft, tuned)
         seconds = sum(made.seconds for made in trained)
         report(State("publishing", 0, 1, seconds=seconds, dice=after.mean))

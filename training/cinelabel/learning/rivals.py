@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from cinelabel.learning.config import FinetuneConfig
-from cinelabel.learning.depth import HEAD, contracting, frozen_between, layers
+from cinelabel.learning.depth import HEAD, contracting, frozen_between, layers_of
 from cinelabel.learning.metalr import MetaLR, Objective
 from cinelabel.learning.methods import AllLayers, Method, Step
 from cinelabel.networks import build
@@ -177,10 +177,8 @@ def last_layer(network: Network, config: FinetuneConfig) -> Method:
 
 def between(network: Network, config: FinetuneConfig) -> Method:
     """Layers m to n of `config.frozen` stay; layer-wise where m is 1."""
-    groups = [name for name, group in network.layer_groups().items() if group]
-    among = layers(groups, config.reading, config.block)
     m, n = config.frozen or (1, 1)
-    return SomeLayers(network, config, frozen_between(among, m, n))
+    return SomeLayers(network, config, frozen_between(layers_of(network, config), m, n))
 
 
 def contracting_path(network: Network, config: FinetuneConfig) -> Method:
