@@ -328,6 +328,15 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_no_version(tune, tm
     assert tune().step == 6
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_sentence(tune, tmp_path):
+    tune(stop=lambda: True)
+    (file,) = (tmp_path / "run").rglob("optimiser.pt")
+    state = torch.load(file, weights_only=True)
+    torch.save(state | {"optimiser": state["optimiser"]["method"]}, file)
+    with pytest.raises(RunError, match="is of an earlier version"):
+        tune()
+
+
 def test_a_run_goes_on_with_the_labels_it_was_begun_with(tune, tmp_path):
     tune(stop=lambda: True)
     assert tune(corrections=tune.corrections[:2], held_out=()).step == 6

@@ -517,6 +517,12 @@ class _Loop:
     def _resume(self) -> None:
         if (found := self.folder.latest_checkpoint()) is None:
             return
+        if "settled" not in found.optimiser:
+            raise RunError(
+                "the checkpoint is of an earlier version, which did not keep all that is needed",
+                where=self.folder.path,
+                remedy="Begin the run again, in another folder",
+            )
         set_weights(self.network, found.weights)
         self._set_average(found.average)
         self.method.load_state_dict(found.optimiser["method"])
